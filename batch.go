@@ -1,0 +1,302 @@
+package ebbwatch
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of one batch. A decoder refuses what exceeds them, so a hostile
+// message costs bounded memory and time.
+const (
+	MaxBatchFlows   = 1 << 16  // records
+	MaxBatchEncoded = 1 << 20  // bytes of the compressed message: NATS' default max_payload
+	MaxBatchDecoded = 16 << 20 // bytes after decompression
+	MaxName         = 255      // bytes of any name in a batch
+	maxAttachPoints = 1 << 12
+	maxLosses       = 64
+)
+
+// ErrInvalid is wrapped by every error that says a batch breaks the contract
+// (as opposed to one that cannot be read at all).
+var ErrInvalid = errors.New("invalid batch")
+
+// Envelope is what a batch says about itself and about its agent's losses.
+type Envelope struct {
+	// Agent is the sender; it must equal the agent in the message's subject.
+	Agent string
+	// AgentVersion is the build that made the batch, "" if unknown.
+	AgentVersion string
+	// Boot identifies one run of the agent (a random UUID); Sequence counts the
+	// batches of that run from 1, so that gaps are visible downstream.
+	Boot     string
+	Sequence uint64
+	// Time is when the drain ended, to the microsecond; IntervalMS the length of
+	// the interval that the batch covers.
+	Time       time.Time
+	IntervalMS uint32
+	// Attach holds what each attach point saw during the interval. A drain that is
+	// split over several batches carries it in the first of them.
+	Attach []AttachPoint
+	// Losses are counters since Boot of what the agent had to give up, by name
+	// ("queue_dropped_batches", …). Absent means zero.
+	Losses []Loss
+}
+
+// MessageID returns the value for the Nats-Msg-Id header: agent:boot:sequence.
+func (e *Envelope) MessageID() string {
+	return fmt.Sprintf("%s:%s:%d", e.Agent, e.Boot, e.Sequence)
+}
+
+// Counter is a number of packets and the bytes of their frames.
+type Counter struct{ Packets, Bytes uint64 }
+
+// Add adds d to c.
+func (c *Counter) Add(d Counter) {
+	c.Packets += d.Packets
+	c.Bytes += d.Bytes
+}
+
+// AttachPoint is the conservation proof of one attach point for one interval:
+// Seen = Recorded + Overflow + Other, to the byte. Seen is counted by the BPF
+// program on its own, before anything can fail.
+type AttachPoint struct {
+	Interface string
+	Egress    bool
+	Seen      Counter // everything that passed
+	Recorded  Counter // what stands in flow records
+	Overflow  Counter // what found no room in the flow map
+	Other     Counter // what is not IP or cannot be parsed
+}
+
+// Loss is a named counter of something the agent gave up.
+type Loss struct {
+	Name  string
+	Count uint64
+}
+
+// Batch is a set of flow records in columns, the form in which they are encoded
+// and stored: every column has one entry a record, in the same order. Addresses
+// and names are indices into dictionaries.
+//
+// The zero value is ready for use. A Batch is not safe for concurrent use.
+type Batch struct {
+	Envelope
+
+	Addrs   []netip.Addr // dictionary of SrcAddr and DstAddr
+	Strings []string     // dictionary of Interface
+
+	Start              []int64  // microseconds since the Unix epoch
+	Duration           []uint64 // microseconds
+	SrcAddr, DstAddr   []uint32 // indices into Addrs
+	SrcPort, DstPort   []uint16
+	Proto              []uint8
+	Initiator          []uint8
+	Interface          []uint32 // indices into Strings
+	VLAN               []uint16
+	SrcPackets         []uint64
+	SrcBytes           []uint64
+	DstPackets         []uint64
+	DstBytes           []uint64
+	SrcFlags, DstFlags []uint16
+	ConnState          []uint8
+	ICMPType, ICMPCode []uint8
+	AgeMS              []uint32
+	Final              []uint8 // 0 or 1
+	Sampling           []uint32
+
+	addrIndex   map[netip.Addr]uint32
+	stringIndex map[string]uint32
+}
+
+// Len returns the number of flow records.
+func (b *Batch) Len() int { return len(b.Start) }
+
+// Reset empties the batch and its envelope but keeps its memory.
+func (b *Batch) Reset() {
+	b.Envelope = Envelope{Attach: b.Attach[:0], Losses: b.Losses[:0]}
+	b.Addrs, b.Strings = b.Addrs[:0], b.Strings[:0]
+	for _, c := range b.columns() {
+		c.reset()
+	}
+	clear(b.addrIndex)
+	clear(b.stringIndex)
+}
+
+// Append adds one record. It copies f.
+func (b *Batch) Append(f *Flow) {
+	start := f.Start.UnixMicro()
+	b.Start = append(b.Start, start)
+	b.Duration = append(b.Duration, uint64(max(0, f.End.UnixMicro()-start)))
+	b.SrcAddr = append(b.SrcAddr, b.addr(f.Src))
+	b.DstAddr = append(b.DstAddr, b.addr(f.Dst))
+	b.SrcPort = append(b.SrcPort, f.SrcPort)
+	b.DstPort = append(b.DstPort, f.DstPort)
+	b.Proto = append(b.Proto, f.Proto)
+	b.Initiator = append(b.Initiator, uint8(f.Initiator))
+	b.Interface = append(b.Interface, b.str(f.Interface))
+	b.VLAN = append(b.VLAN, f.VLAN)
+	b.SrcPackets = append(b.SrcPackets, f.SrcPackets)
+	b.SrcBytes = append(b.SrcBytes, f.SrcBytes)
+	b.DstPackets = append(b.DstPackets, f.DstPackets)
+	b.DstBytes = append(b.DstBytes, f.DstBytes)
+	b.SrcFlags = append(b.SrcFlags, uint16(f.SrcFlags))
+	b.DstFlags = append(b.DstFlags, uint16(f.DstFlags))
+	b.ConnState = append(b.ConnState, uint8(f.ConnState))
+	b.ICMPType = append(b.ICMPType, f.ICMPType)
+	b.ICMPCode = append(b.ICMPCode, f.ICMPCode)
+	b.AgeMS = append(b.AgeMS, f.AgeMS)
+	b.Final = append(b.Final, boolByte(f.Final))
+	b.Sampling = append(b.Sampling, f.Sampling)
+}
+
+// Flow returns record i as a row. It panics if i is out of range.
+func (b *Batch) Flow(i int) Flow {
+	return Flow{
+		Start:      time.UnixMicro(b.Start[i]).UTC(),
+		End:        time.UnixMicro(b.Start[i] + int64(b.Duration[i])).UTC(),
+		Src:        b.Addrs[b.SrcAddr[i]],
+		Dst:        b.Addrs[b.DstAddr[i]],
+		SrcPort:    b.SrcPort[i],
+		DstPort:    b.DstPort[i],
+		Proto:      b.Proto[i],
+		Initiator:  Initiator(b.Initiator[i]),
+		Interface:  b.Strings[b.Interface[i]],
+		VLAN:       b.VLAN[i],
+		SrcPackets: b.SrcPackets[i],
+		SrcBytes:   b.SrcBytes[i],
+		DstPackets: b.DstPackets[i],
+		DstBytes:   b.DstBytes[i],
+		SrcFlags:   TCPFlags(b.SrcFlags[i]),
+		DstFlags:   TCPFlags(b.DstFlags[i]),
+		ConnState:  ConnState(b.ConnState[i]),
+		ICMPType:   b.ICMPType[i],
+		ICMPCode:   b.ICMPCode[i],
+		AgeMS:      b.AgeMS[i],
+		Final:      b.Final[i] != 0,
+		Sampling:   b.Sampling[i],
+	}
+}
+
+func (b *Batch) addr(a netip.Addr) uint32 {
+	if i, ok := b.addrIndex[a]; ok {
+		return i
+	}
+	if b.addrIndex == nil {
+		b.addrIndex = make(map[netip.Addr]uint32)
+	}
+	i := uint32(len(b.Addrs))
+	b.Addrs = append(b.Addrs, a)
+	b.addrIndex[a] = i
+	return i
+}
+
+func (b *Batch) str(s string) uint32 {
+	if i, ok := b.stringIndex[s]; ok {
+		return i
+	}
+	if b.stringIndex == nil {
+		b.stringIndex = make(map[string]uint32)
+	}
+	i := uint32(len(b.Strings))
+	b.Strings = append(b.Strings, s)
+	b.stringIndex[s] = i
+	return i
+}
+
+// Validate reports the first way in which b breaks the contract: columns of
+// unequal length, indices out of bounds, values out of range, names that are
+// too long or not UTF-8. Both Encode and Decode call it.
+func (b *Batch) Validate() error {
+	n := b.Len()
+	if n > MaxBatchFlows {
+		return fmt.Errorf("%w: %d flows, at most %d", ErrInvalid, n, MaxBatchFlows)
+	}
+	if err := b.validateEnvelope(); err != nil {
+		return err
+	}
+	for _, c := range b.columns() {
+		if c.len() != n {
+			return fmt.Errorf("%w: column %s has %d entries, want %d", ErrInvalid, c.name, c.len(), n)
+		}
+	}
+	for i, a := range b.Addrs {
+		if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
+			return fmt.Errorf("%w: address %d of the dictionary (%v) is not plain IPv4 or IPv6", ErrInvalid, i, a)
+		}
+	}
+	for _, s := range b.Strings {
+		if err := validName("name", s); err != nil {
+			return err
+		}
+	}
+	return b.validateRows()
+}
+
+func (b *Batch) validateRows() error {
+	addrs, names := uint32(len(b.Addrs)), uint32(len(b.Strings))
+	for i := range b.Start {
+		switch {
+		case b.SrcAddr[i] >= addrs, b.DstAddr[i] >= addrs:
+			return fmt.Errorf("%w: flow %d: address index out of bounds", ErrInvalid, i)
+		case b.Interface[i] >= names:
+			return fmt.Errorf("%w: flow %d: interface index out of bounds", ErrInvalid, i)
+		case int(b.ConnState[i]) >= len(connStateNames):
+			return fmt.Errorf("%w: flow %d: unknown conn_state %d", ErrInvalid, i, b.ConnState[i])
+		case int(b.Initiator[i]) >= len(initiatorNames):
+			return fmt.Errorf("%w: flow %d: unknown initiator %d", ErrInvalid, i, b.Initiator[i])
+		case b.Final[i] > 1:
+			return fmt.Errorf("%w: flow %d: final is %d", ErrInvalid, i, b.Final[i])
+		case b.Start[i] < 0, b.Duration[i] > maxTime, b.Start[i] > maxTime-int64(b.Duration[i]):
+			return fmt.Errorf("%w: flow %d: time out of range", ErrInvalid, i)
+		case b.Sampling[i] == 0:
+			return fmt.Errorf("%w: flow %d: sampling rate 0", ErrInvalid, i)
+		}
+	}
+	return nil
+}
+
+// maxTime is the year 2262 in microseconds: later times do not fit ClickHouse's DateTime64.
+const maxTime = 9_223_372_036_854_775
+
+func (b *Batch) validateEnvelope() error {
+	if err := ValidateAgent(b.Agent); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if t := b.Time.UnixMicro(); t < 0 || t > maxTime {
+		return fmt.Errorf("%w: envelope time out of range", ErrInvalid)
+	}
+	if len(b.Boot) != 36 || validName("boot", b.Boot) != nil {
+		return fmt.Errorf("%w: boot id is not a UUID", ErrInvalid)
+	}
+	if len(b.Attach) > maxAttachPoints || len(b.Losses) > maxLosses {
+		return fmt.Errorf("%w: %d attach points and %d losses, at most %d and %d", ErrInvalid, len(b.Attach), len(b.Losses), maxAttachPoints, maxLosses)
+	}
+	for _, a := range b.Attach {
+		if err := validName("interface", a.Interface); err != nil {
+			return err
+		}
+	}
+	for _, l := range b.Losses {
+		if err := validName("loss", l.Name); err != nil {
+			return err
+		}
+	}
+	return validName("agent version", b.AgentVersion)
+}
+
+func validName(what, s string) error {
+	if len(s) > MaxName || !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s of %d bytes is not UTF-8 of at most %d bytes", ErrInvalid, what, len(s), MaxName)
+	}
+	return nil
+}
+
+func boolByte(v bool) uint8 {
+	if v {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,7 @@
+module github.com/ebbwatch/ebbwatch/collector
+
+go 1.26
+
+require github.com/ebbwatch/ebbwatch v0.0.0
+
+replace github.com/ebbwatch/ebbwatch => ../

@@ -1,0 +1,136 @@
+package ebbwatch
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Flow is what one agent saw of one conversation during one interval: a
+// bidirectional record in the sense of RFC 5103. A conversation that lasts
+// longer than the drain interval yields several records, each with the
+// counters of its own interval; AgeMS and Final tell them apart.
+//
+// Src is the initiator and Dst the responder where Initiator says how that is
+// known. Where it is InitiatorUnknown, Src is merely the side that was seen
+// sending first.
+type Flow struct {
+	// Start and End are the times of the first and the last packet of this
+	// record, to the microsecond.
+	Start, End time.Time
+
+	Src, Dst         netip.Addr // unmapped: IPv4 is 4 bytes, never ::ffff:a.b.c.d
+	SrcPort, DstPort uint16     // 0 where the protocol has no ports
+	Proto            uint8      // IANA protocol number of the (inner) IP payload
+	Initiator        Initiator
+
+	Interface string // name of the interface that accounted the packets
+	VLAN      uint16 // outermost 802.1Q VLAN id, 0 if untagged
+
+	// Packets as on the wire (a GSO super-packet counts its segments), and
+	// bytes of whole frames: link-layer header included, FCS not.
+	SrcPackets, SrcBytes uint64 // sent by Src
+	DstPackets, DstBytes uint64 // sent by Dst
+
+	SrcFlags, DstFlags TCPFlags // every flag seen, OR-ed, per side
+
+	ConnState ConnState
+
+	ICMPType, ICMPCode uint8 // of the first packet; 0 where Proto is not ICMP
+
+	// AgeMS is how long the conversation had been known when this record's
+	// interval began, in milliseconds. 0 marks a conversation's first record.
+	AgeMS uint32
+	// Final marks the record after which the agent forgot the conversation:
+	// closed, reset or idle for too long.
+	Final bool
+
+	// Sampling is the rate 1:N at which packets were counted; the counters are
+	// already scaled. 1 means every packet was counted.
+	Sampling uint32
+}
+
+// Initiator says how the agent knows which side opened the conversation.
+type Initiator uint8
+
+const (
+	InitiatorUnknown Initiator = iota // open before the agent watched, nothing told
+	InitiatorSYN                      // a SYN or SYN-ACK was seen
+	InitiatorSocket                   // the kernel's socket told
+	InitiatorFirst                    // connectionless: who spoke first
+)
+
+var initiatorNames = [...]string{"unknown", "syn", "socket", "first"}
+
+// String returns the name that the SQL column initiator uses.
+func (i Initiator) String() string { return enumName(initiatorNames[:], uint8(i)) }
+
+// ConnState is the state of a conversation as Zeek defines it for conn.log,
+// accumulated from the first packet seen to the end of the record.
+type ConnState uint8
+
+const (
+	StateOTH    ConnState = iota // no SYN seen, midstream traffic
+	StateS0                      // attempt seen, no reply
+	StateS1                      // established, not terminated
+	StateSF                      // normal establishment and termination
+	StateREJ                     // attempt rejected
+	StateS2                      // established, close attempt by initiator, no reply from responder
+	StateS3                      // established, close attempt by responder, no reply from initiator
+	StateRSTO                    // established, initiator aborted (sent RST)
+	StateRSTR                    // responder sent RST
+	StateRSTOS0                  // initiator sent SYN then RST, no SYN-ACK seen
+	StateRSTRH                   // responder sent SYN-ACK then RST, no SYN seen
+	StateSH                      // initiator sent SYN then FIN, no SYN-ACK seen
+	StateSHR                     // responder sent SYN-ACK then FIN, no SYN seen
+)
+
+var connStateNames = [...]string{"OTH", "S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR"}
+
+// String returns Zeek's name of the state, which the SQL column conn_state uses too.
+func (s ConnState) String() string { return enumName(connStateNames[:], uint8(s)) }
+
+func enumName(names []string, v uint8) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return "invalid(" + strconv.Itoa(int(v)) + ")"
+}
+
+// TCPFlags holds the flag bits of a TCP header as they stand in its 13th and
+// 14th byte (RFC 9293 3.1, RFC 3168, and the AE bit of RFC 9768).
+type TCPFlags uint16
+
+const (
+	FlagFIN TCPFlags = 1 << iota
+	FlagSYN
+	FlagRST
+	FlagPSH
+	FlagACK
+	FlagURG
+	FlagECE
+	FlagCWR
+	FlagAE
+)
+
+var flagNames = [...]string{"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE"}
+
+// String returns the names of the set flags joined by "|", "" for none.
+func (f TCPFlags) String() string {
+	var set []string
+	for i, name := range flagNames {
+		if f&(1<<i) != 0 {
+			set = append(set, name)
+		}
+	}
+	return strings.Join(set, "|")
+}
+
+// IANA protocol numbers that Ebbwatch treats specially.
+const (
+	ProtoICMP   = 1
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoICMPv6 = 58
+)

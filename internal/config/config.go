@@ -1,0 +1,143 @@
+// Package config reads the configuration of every Ebbwatch service: one YAML
+// file over defaults, environment variables over the file, and no unknown keys.
+//
+// A configuration is a tree of structs with yaml tags. Each leaf can be set by
+// the environment variable EBBWATCH_ followed by its path in upper case, joined
+// by '_' (nats.url: EBBWATCH_NATS_URL), or by the name in its `env` tag
+// wherever it stands in the tree.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// ErrInvalid is wrapped by every error about the content of a configuration.
+var ErrInvalid = errors.New("invalid configuration")
+
+// Validator is implemented by a configuration that can check itself. Its error
+// should name the key, as in "collector.batch_rows: must be above 0".
+type Validator interface{ Validate() error }
+
+// Load fills cfg, a pointer to a struct that holds its defaults: first from
+// file (if not ""), then from environ (in the form of os.Environ), and then
+// validates it. Errors name the file or the variable, the key, and the reason.
+func Load(cfg any, file string, environ []string) error {
+	if file != "" {
+		if err := loadFile(cfg, file); err != nil {
+			return err
+		}
+	}
+	vars := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "EBBWATCH_") {
+			vars[name] = value
+		}
+	}
+	if err := loadEnv(reflect.ValueOf(cfg).Elem(), "EBBWATCH", vars); err != nil {
+		return err
+	}
+	if v, ok := cfg.(Validator); ok {
+		if err := v.Validate(); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrInvalid, source(file), err)
+		}
+	}
+	return nil
+}
+
+func source(file string) string {
+	if file == "" {
+		return "defaults and environment"
+	}
+	return file
+}
+
+func loadFile(cfg any, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	err = yaml.NewDecoder(f, yaml.Strict()).Decode(cfg)
+	if err != nil && !errors.Is(err, io.EOF) { // an empty file means the defaults
+		return fmt.Errorf("%w: %s: %s", ErrInvalid, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	return nil
+}
+
+// loadEnv sets the leaves of v that vars names. A value is read as YAML, so a
+// list is written [a, b] and a duration 5s.
+func loadEnv(v reflect.Value, prefix string, vars map[string]string) error {
+	t := v.Type()
+	for i := range t.NumField() {
+		field := t.Field(i)
+		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if !field.IsExported() || key == "-" {
+			continue
+		}
+		name := prefix + "_" + strings.ToUpper(key)
+		if _, isText := v.Field(i).Addr().Interface().(interface{ UnmarshalText([]byte) error }); field.Type.Kind() == reflect.Struct && !isText {
+			if err := loadEnv(v.Field(i), name, vars); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, n := range []string{field.Tag.Get("env"), name} {
+			value, ok := vars[n]
+			if !ok {
+				continue
+			}
+			if field.Type.Kind() == reflect.String { // not YAML: a key may hold any byte
+				v.Field(i).SetString(value)
+			} else if err := yaml.Unmarshal([]byte(value), v.Field(i).Addr().Interface()); err != nil {
+				return fmt.Errorf("%w: environment variable %s: %s", ErrInvalid, n, strings.TrimSpace(yaml.FormatError(err, false, false)))
+			}
+		}
+	}
+	return nil
+}
+
+// Dump writes cfg as YAML, secrets redacted: a file that Load accepts.
+func Dump(w io.Writer, cfg any) error {
+	if err := yaml.NewEncoder(w, yaml.Indent(2)).Encode(cfg); err != nil {
+		return fmt.Errorf("dump configuration: %w", err)
+	}
+	return nil
+}
+
+// Secret is a string that never shows itself: not in dumps, logs or errors.
+// Written as "file:/path" it is the content of that file, without the line end.
+type Secret string
+
+// Value returns the secret, reading its file if it names one.
+func (s Secret) Value() (string, error) {
+	path, ok := strings.CutPrefix(string(s), "file:")
+	if !ok {
+		return string(s), nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	return strings.TrimRight(string(data), "\r\n"), nil
+}
+
+// String implements fmt.Stringer.
+func (s Secret) String() string {
+	if s == "" || strings.HasPrefix(string(s), "file:") {
+		return string(s)
+	}
+	return "<redacted>"
+}
+
+// GoString keeps %#v from showing the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText implements encoding.TextMarshaler, which YAML, JSON and slog use.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,0 +1,83 @@
+// Package ops serves what an operator asks of a running service: Prometheus
+// metrics at /metrics and health at /healthz.
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Check reports why a part does not work at the moment, nil if it does. It must
+// return soon after ctx ends and may be called concurrently.
+type Check func(ctx context.Context) error
+
+// Server is the operations endpoint of one service.
+type Server struct {
+	// Listen is the address, as "127.0.0.1:8471"; "" serves nothing.
+	Listen   string
+	Registry *prometheus.Registry
+	Checks   map[string]Check
+	Log      *slog.Logger
+}
+
+// NewRegistry returns a registry with the Go and process collectors.
+func NewRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// Run serves until ctx ends. An address that cannot be bound is an error at once.
+func (s *Server) Run(ctx context.Context) error {
+	if s.Listen == "" {
+		<-ctx.Done()
+		return nil
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	s.Log.Info("serving metrics and health", "address", ln.Addr().String())
+	if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
+
+// Handler returns the handler of /metrics and /healthz.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", s.health)
+	return mux
+}
+
+// health answers 200 if every check passes and 503 otherwise, with a JSON
+// object of the checks' names and "ok" or the reason.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
+	defer cancel()
+	status, answer := http.StatusOK, make(map[string]string, len(s.Checks))
+	for name, check := range s.Checks {
+		answer[name] = "ok"
+		if err := check(ctx); err != nil {
+			status, answer[name] = http.StatusServiceUnavailable, err.Error()
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer)
+}
