@@ -1,0 +1,127 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/internal/config"
+)
+
+type inner struct {
+	URL      string        `yaml:"url"`
+	Password config.Secret `yaml:"password"`
+	Key      config.Secret `yaml:"api_key" env:"EBBWATCH_LLM_API_KEY"`
+}
+
+type sample struct {
+	Interval time.Duration `yaml:"drain_interval"`
+	Include  []string      `yaml:"include"`
+	Rows     int           `yaml:"rows"`
+	NATS     inner         `yaml:"nats"`
+}
+
+func (s sample) Validate() error {
+	if s.Rows <= 0 {
+		return errors.New("rows: must be above 0")
+	}
+	return nil
+}
+
+func load(t *testing.T, yaml string, env ...string) (sample, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "service.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := sample{Interval: 5 * time.Second, Rows: 10}
+	err := config.Load(&cfg, file, env)
+	return cfg, err
+}
+
+func TestLoadOrder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "service.yaml")
+	if err := os.WriteFile(file, []byte("drain_interval: 7s\nrows: 20\nnats: {url: 'nats://file:1'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := sample{Interval: 5 * time.Second, Rows: 10, Include: []string{"eth*"}}
+	err := config.Load(&cfg, file, []string{
+		"EBBWATCH_ROWS=30", "EBBWATCH_NATS_PASSWORD=yes: [no", "EBBWATCH_INCLUDE=[a, b]", "EBBWATCH_LLM_API_KEY=k", "ROWS=99", "EBBWATCH_UNRELATED=1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Interval != 7*time.Second || cfg.Rows != 30 || cfg.NATS.URL != "nats://file:1" || string(cfg.NATS.Password) != "yes: [no" ||
+		strings.Join(cfg.Include, ",") != "a,b" || string(cfg.NATS.Key) != "k" {
+		t.Errorf("environment must win over the file, the file over defaults: %#v", cfg)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	tests := []struct {
+		name, yaml, env string
+		want            []string // every part must be in the error
+	}{
+		{"an unknown key", "rowz: 1\n", "", []string{"service.yaml", "rowz", "unknown field"}},
+		{"an unknown nested key", "nats:\n  uri: x\n", "", []string{"service.yaml", "uri"}},
+		{"a value of the wrong type", "rows: many\n", "", []string{"service.yaml", "rows", "many"}},
+		{"a duration without a unit", "drain_interval: 5 apples\n", "", []string{"service.yaml", "apples"}},
+		{"broken YAML", "rows: [1\n", "", []string{"service.yaml"}},
+		{"a value that fails validation", "rows: -1\n", "", []string{"service.yaml", "rows: must be above 0"}},
+		{"a bad environment variable", "", "EBBWATCH_ROWS=many", []string{"EBBWATCH_ROWS", "int"}},
+		{"a duplicate key", "rows: 1\nrows: 2\n", "", []string{"service.yaml", "rows"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.yaml, tt.env)
+			if !errors.Is(err, config.ErrInvalid) {
+				t.Fatalf("got %v, want ErrInvalid", err)
+			}
+			for _, part := range tt.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error does not name %q:\n%v", part, err)
+				}
+			}
+		})
+	}
+	if err := config.Load(&sample{Rows: 1}, "/nonexistent.yaml", nil); err == nil || !strings.Contains(err.Error(), "/nonexistent.yaml") {
+		t.Errorf("a missing file must be named, got %v", err)
+	}
+}
+
+func TestDumpRedactsAndLoadsAgain(t *testing.T) {
+	cfg := sample{Interval: 5 * time.Second, Rows: 3, NATS: inner{Password: "hunter2", Key: "file:/run/key"}}
+	var out bytes.Buffer
+	if err := config.Dump(&out, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "hunter2") {
+		t.Errorf("dump shows a secret:\n%s", out.String())
+	}
+	if !strings.Contains(out.String(), "drain_interval: 5s") || !strings.Contains(out.String(), "file:/run/key") {
+		t.Errorf("dump lacks a value:\n%s", out.String())
+	}
+	if _, err := load(t, out.String()); err != nil {
+		t.Errorf("a dump must load: %v", err)
+	}
+}
+
+func TestSecretFromFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := config.Secret("file:" + file).Value(); err != nil || v != "s3cret" {
+		t.Errorf("got %q, %v", v, err)
+	}
+	if _, err := config.Secret("file:/nonexistent").Value(); err == nil {
+		t.Error("a missing file must be an error")
+	}
+	if v, err := config.Secret("plain").Value(); err != nil || v != "plain" {
+		t.Errorf("got %q, %v", v, err)
+	}
+}
