@@ -1,0 +1,87 @@
+package flowbpf
+
+import "net/netip"
+
+// Direction is the hook that a packet passed.
+type Direction uint8
+
+// The two directions, as seen from the host that the interface belongs to.
+const (
+	Ingress Direction = iota
+	Egress
+)
+
+// String returns "ingress" or "egress".
+func (d Direction) String() string {
+	if d == Egress {
+		return "egress"
+	}
+	return "ingress"
+}
+
+// Entry is one conversation on one interface during one interval. The pair of
+// endpoints is ordered: (A, APort) is the lower one, so both directions of a
+// conversation meet in one entry whichever hook saw them.
+type Entry struct {
+	A, B         netip.Addr // plain IPv4 or IPv6, never IPv4-mapped
+	APort, BPort uint16     // 0 where the protocol has none, or a later fragment hides them
+	Proto        uint8      // of the transport header, after IPv6 extension headers
+	VLAN         uint16     // outermost 802.1Q or 802.1ad VLAN id, 0 if untagged
+	InnerVLAN    uint16     // second VLAN id, 0 if there is none
+	Ifindex      uint32
+
+	// FirstNS and LastNS are CLOCK_MONOTONIC; see Clock. FirstNS is precise,
+	// LastNS is late by up to a timer tick (1 to 10 ms), but never below FirstNS.
+	FirstNS, LastNS int64
+
+	Side [2]Side // 0 is what A sent, 1 what B sent
+
+	FirstSide          uint8     // 0: A sent the first packet of this entry
+	FirstDirection     Direction // the hook that saw that packet
+	ICMPType, ICMPCode uint8     // of the first packet
+	Egress             Counters  // the part of both sides that passed the egress hook
+}
+
+// Side is what one end of a conversation sent during the interval.
+type Side struct {
+	Counters
+	// Flags holds every TCP flag bit seen, OR-ed, as in bytes 13 and 14 of the
+	// header: FIN is 1, CWR 0x80, AE (once NS) 0x100.
+	Flags uint16
+	// When this side first sent a SYN without ACK, a SYN with ACK, a FIN, and a
+	// RST: CLOCK_MONOTONIC, to the microsecond; 0 if it did not. The times of one
+	// entry are distinct and in the order of the packets.
+	SYNNS, SYNACKNS, FINNS, RSTNS int64
+}
+
+// Counters counts packets as they are on the wire (a GSO super-packet counts
+// its segments) and the bytes of their frames: link-layer header and VLAN tags
+// included, frame check sequence not.
+type Counters struct{ Packets, Bytes uint64 }
+
+// Add adds d to c.
+func (c *Counters) Add(d Counters) {
+	c.Packets += d.Packets
+	c.Bytes += d.Bytes
+}
+
+// Totals is the account of one attach point over the interval that the visited
+// entries cover. Seen is counted before anything else, so Balanced is a proof.
+type Totals struct {
+	Ifindex   uint32 // 0: packets of interfaces that are not attached (test runs)
+	Direction Direction
+	Seen      Counters // everything that passed
+	Recorded  Counters // the sum over the entries visited
+	Overflow  Counters // no room in the flow map, or the kernel refused the insert
+	Other     Counters // not IP, or not parseable
+	Full      uint64   // packets of Overflow for which the map was full
+	Refused   uint64   // packets of Overflow for which the kernel had another reason (EBUSY, ENOMEM)
+}
+
+// Balanced reports whether every packet and byte seen is accounted for.
+func (t *Totals) Balanced() bool {
+	sum := t.Recorded
+	sum.Add(t.Overflow)
+	sum.Add(t.Other)
+	return sum == t.Seen
+}
