@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Agents returns the agents that were heard of within the last day, by name.
+// Rates and shares are of the last ten minutes before now.
+func (s *Store) Agents(ctx context.Context, now time.Time) ([]Agent, error) {
+	const query = `
+WITH ` + "fromUnixTimestamp64Milli({now:Int64}, 'UTC')" + ` AS now, now - INTERVAL 10 MINUTE AS recent
+SELECT
+    agent,
+    argMax(agent_version, time),
+    max(time) AS beat,
+    max(received),
+    sumIf(flows, first AND time > recent) / seconds,
+    8 * sumIf(seen_bytes, time > recent) / seconds,
+    if(ip = 0, 1, sumIf(recorded_packets, time > recent) / ip),
+    sumIf(overflow_packets, time > recent) AS overflow,
+    toUInt64(sum(gaps)),
+    arraySum(mapValues(argMax(losses, time))),
+    sumIf(recorded_packets, time > recent) + overflow AS ip,
+    greatest(sumIf(interval_ms, first AND time > recent) / 1000, 1) AS seconds
+FROM
+(
+    SELECT *,
+        row_number() OVER (PARTITION BY agent, boot, sequence ORDER BY interface, direction) = 1 AS first,
+        if(first AND time > recent, greatest(toInt64(sequence) - toInt64(lagInFrame(sequence, 1, sequence) OVER
+            (PARTITION BY agent, boot ORDER BY sequence ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) - 1, 0), 0) AS gaps
+    FROM coverage
+    WHERE time > now - INTERVAL 1 DAY
+)
+GROUP BY agent
+ORDER BY agent
+LIMIT 10000`
+	var agents []Agent
+	err := s.query(ctx, query, params{"now": now}, func(r driver.Rows) error {
+		var (
+			a           Agent
+			ip          uint64
+			secondsSeen float64
+		)
+		if err := r.Scan(&a.Name, &a.Version, &a.LastBeat, &a.Received, &a.FlowsPerS, &a.BitsPerS, &a.Coverage, &a.Overflow,
+			&a.Gaps, &a.Losses, &ip, &secondsSeen); err != nil {
+			return err
+		}
+		a.LastBeat, a.Received = a.LastBeat.UTC(), a.Received.UTC()
+		agents = append(agents, a)
+		return nil
+	})
+	return agents, wrap("list agents", err)
+}
+
+// Throughput returns one point a minute of [from, to), minutes without flows
+// included. Traffic that several agents saw counts once for each.
+func (s *Store) Throughput(ctx context.Context, from, to time.Time) ([]ThroughputPoint, error) {
+	from, to = from.UTC().Truncate(time.Minute), to.UTC()
+	query := `
+SELECT minute, sum(src_bytes + dst_bytes), sum(src_packets + dst_packets), sum(records), sum(connections)
+FROM flows_1m
+WHERE minute >= ` + at("from") + ` AND minute < ` + at("to") + `
+GROUP BY minute
+ORDER BY minute
+LIMIT 100000`
+	var points []ThroughputPoint
+	err := s.query(ctx, query, params{"from": from, "to": to}, func(r driver.Rows) error {
+		var p ThroughputPoint
+		if err := r.Scan(&p.Minute, &p.Bytes, &p.Packets, &p.Records, &p.Flows); err != nil {
+			return err
+		}
+		p.Minute = p.Minute.UTC()
+		points = append(points, p)
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("read throughput", err)
+	}
+	return fillMinutes(points, from, to), nil
+}
+
+// fillMinutes adds the minutes that have no row.
+func fillMinutes(points []ThroughputPoint, from, to time.Time) []ThroughputPoint {
+	all := make([]ThroughputPoint, 0, max(0, min(int(to.Sub(from)/time.Minute)+1, 100_000)))
+	for minute := from; minute.Before(to) && len(all) < 100_000; minute = minute.Add(time.Minute) {
+		p := ThroughputPoint{Minute: minute}
+		if len(points) > 0 && points[0].Minute.Equal(minute) {
+			p, points = points[0], points[1:]
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// Ingest returns how far the store is behind the agents at the time now.
+func (s *Store) Ingest(ctx context.Context, now time.Time) (Ingest, error) {
+	var (
+		i     Ingest
+		lagMS float64
+	)
+	query := `
+SELECT max(time), ifNotFinite(quantileExact(0.5)(greatest(dateDiff('millisecond', time, received), 0)), 0), uniqExact(agent, boot, sequence)
+FROM coverage
+WHERE time > ` + at("now") + ` - INTERVAL 5 MINUTE`
+	if err := s.queryRow(ctx, query, params{"now": now}, &i.Newest, &lagMS, &i.Batches); err != nil {
+		return i, wrap("read ingest lag", err)
+	}
+	if i.Batches == 0 {
+		i.Newest = time.Time{}
+	}
+	i.Newest, i.Lag = i.Newest.UTC(), time.Duration(lagMS*float64(time.Millisecond))
+	var err error
+	i.Watermark, err = s.Watermark(ctx, DefaultWatermark(now))
+	return i, err
+}
+
+// TopTalkers returns the pairs that exchanged the most bytes in [from, to). Of
+// traffic that several agents saw, the agent that saw the most counts.
+func (s *Store) TopTalkers(ctx context.Context, from, to time.Time, limit int) ([]Talker, error) {
+	query := `
+SELECT src_ip, dst_ip, dst_port, proto,
+    tupleElement(argMax((sb, db, c), sb + db) AS best, 1), tupleElement(best, 2), tupleElement(best, 3)
+FROM
+(
+    SELECT agent, src_ip, dst_ip, dst_port, proto, sum(src_bytes) AS sb, sum(dst_bytes) AS db, sum(connections) AS c
+    FROM flows_1m
+    WHERE minute >= ` + at("from") + ` AND minute < ` + at("to") + `
+    GROUP BY agent, src_ip, dst_ip, dst_port, proto
+)
+GROUP BY src_ip, dst_ip, dst_port, proto
+ORDER BY max(sb + db) DESC, src_ip, dst_ip, dst_port
+LIMIT {limit:UInt32}`
+	var talkers []Talker
+	err := s.query(ctx, query, params{"from": from, "to": to, "limit": min(max(limit, 1), 1000)}, func(r driver.Rows) error {
+		var (
+			t        Talker
+			src, dst address
+		)
+		if err := r.Scan(&src, &dst, &t.Port, &t.Proto, &t.SrcBytes, &t.DstBytes, &t.Flows); err != nil {
+			return err
+		}
+		t.Src, t.Dst = src.String(), dst.String()
+		talkers = append(talkers, t)
+		return nil
+	})
+	return talkers, wrap("list top talkers", err)
+}

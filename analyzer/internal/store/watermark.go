@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// WatermarkQuery says which coverage rows count for a watermark.
+type WatermarkQuery struct {
+	Now        time.Time
+	Settle     time.Duration // rows received within this time before Now may not be committed yet, so they do not count
+	StaleAfter time.Duration // an agent that is silent for this long while others are not does not hold the rest
+}
+
+// DefaultWatermark returns the query that the scheduler uses unless configured otherwise.
+func DefaultWatermark(now time.Time) WatermarkQuery {
+	return WatermarkQuery{Now: now, Settle: time.Second, StaleAfter: 15 * time.Second}
+}
+
+// Watermark returns the time up to which the data of every live agent is
+// stored, the zero time if there is no agent.
+//
+// It is the smallest "end of the last drain" over the agents. An agent is left
+// out only when it is behind the others by more than StaleAfter both in data
+// time and in time of receipt: a clock that is ahead on one host thus excludes
+// nobody, and a collector that works off a backlog delays the watermark
+// instead of skipping over what it has not stored.
+func (s *Store) Watermark(ctx context.Context, q WatermarkQuery) (time.Time, error) {
+	query := `
+WITH
+    (SELECT max(received) FROM coverage WHERE received > since AND received <= settled) AS newest_received,
+    (SELECT max(time) FROM coverage WHERE received > since AND received <= settled) AS newest_time,
+    ` + at("settled") + ` AS settled,
+    ` + at("now") + ` - INTERVAL 1 DAY AS since
+SELECT min(beat), count()
+FROM (SELECT agent, max(time) AS beat, max(received) AS got FROM coverage WHERE time > since - INTERVAL 1 DAY AND received > since AND received <= settled GROUP BY agent)
+WHERE NOT (got < newest_received - INTERVAL {stale:Int64} MILLISECOND AND beat < newest_time - INTERVAL {stale:Int64} MILLISECOND)`
+	var (
+		mark   time.Time
+		agents uint64
+	)
+	p := params{"now": q.Now, "settled": q.Now.Add(-q.Settle), "stale": q.StaleAfter.Milliseconds()}
+	err := s.queryRow(ctx, query, p, &mark, &agents)
+	if err != nil || agents == 0 {
+		return time.Time{}, wrap("read watermark", err)
+	}
+	return mark.UTC(), nil
+}
+
+// NextData returns the end of the first drain interval after t, the zero time
+// if there is none: the scheduler passes over the time in which no agent ran.
+func (s *Store) NextData(ctx context.Context, t time.Time) (time.Time, error) {
+	var (
+		next time.Time
+		n    uint64
+	)
+	err := s.queryRow(ctx, "SELECT min(time), count() FROM coverage WHERE time > "+at("after"), params{"after": t}, &next, &n)
+	if err != nil || n == 0 {
+		return time.Time{}, wrap("find next data", err)
+	}
+	return next.UTC(), nil
+}
+
+// address scans an IPv6 column; String prints IPv4 addresses as such.
+type address struct{ netip.Addr }
+
+func (a *address) Scan(src any) error {
+	switch v := src.(type) {
+	case net.IP:
+		ip, _ := netip.AddrFromSlice(v)
+		a.Addr = ip.Unmap()
+	case netip.Addr:
+		a.Addr = v.Unmap()
+	}
+	return nil
+}
