@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+	"github.com/spf13/cobra"
+)
+
+// childCommand is the name of the hidden command that becomes the engine.
+const childCommand = "engine-child"
+
+// listenQuery opens the ports and then never ends, by a query that needs no
+// access to files or tables. Ending that query ends the engine in good order.
+const listenQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
+	"SELECT sleepEachRow(0.2) FROM system.numbers SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0 FORMAT Null"
+
+// ChildCommand returns the hidden command that loads the library and becomes
+// the engine. The library owns signals and may abort, so it gets a process of
+// its own: the same binary, run again.
+func ChildCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    childCommand + " LIBRARY ARGUMENT...",
+		Hidden: true, Args: cobra.MinimumNArgs(1), DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			go endWithParent()
+			return runLibrary(args[0], args[1:])
+		},
+	}
+}
+
+// endWithParent ends the process when standard input is closed, which happens
+// when the parent is gone. It backs PR_SET_PDEATHSIG up.
+func endWithParent() {
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(1)
+}
+
+// runLibrary calls the engine's main function and returns when it ends.
+func runLibrary(library string, args []string) error {
+	handle, err := purego.Dlopen(library, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		return fmt.Errorf("load engine: %w", err)
+	}
+	symbol, err := purego.Dlsym(handle, "chdb_query_cmdline")
+	if err != nil {
+		return fmt.Errorf("load engine: %w", err)
+	}
+	var query func(argc int32, argv unsafe.Pointer) unsafe.Pointer
+	purego.RegisterFunc(&query, symbol)
+
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	argv := make([]*byte, 0, len(args)+2)
+	for _, arg := range append([]string{"clickhouse"}, args...) {
+		text := append([]byte(arg), 0)
+		pinner.Pin(&text[0])
+		argv = append(argv, &text[0])
+	}
+	argv = append(argv, nil)
+	pinner.Pin(&argv[0])
+	query(int32(len(argv)-1), unsafe.Pointer(&argv[0]))
+	return errors.New("engine ended")
+}

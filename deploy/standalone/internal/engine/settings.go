@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"text/template"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed config.xml.tmpl
+var settingsTemplate string
+
+// settings is what the template of the engine's configuration file is filled with.
+type settings struct {
+	Config
+	Path, LogFile, ErrorLogFile, ConfigFile string
+	Server                                  bool // a clickhouse binary; else the library, which logs in as default
+	MaxMemoryBytes, QueryMemoryBytes        int64
+	Passwords                               Passwords
+}
+
+// Passwords are those of the users that the engine is configured with.
+type Passwords struct{ Collector, Analyzer, Operator string }
+
+// Database returns the database that Ebbwatch's tables are in.
+func (c Config) Database() string { return c.Databases[0] }
+
+func (s settings) render() ([]byte, error) {
+	funcs := template.FuncMap{
+		"xml": func(v string) (string, error) {
+			var b bytes.Buffer
+			err := xml.EscapeText(&b, []byte(v))
+			return b.String(), err
+		},
+		"sha256": func(v string) string {
+			sum := sha256.Sum256([]byte(v))
+			return hex.EncodeToString(sum[:])
+		},
+	}
+	t, err := template.New("config.xml").Funcs(funcs).Parse(settingsTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("parse engine settings: %w", err)
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, s); err != nil {
+		return nil, fmt.Errorf("write engine settings: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// memoryBytes returns the most memory that the engine may use.
+func (c Config) memoryBytes() int64 {
+	const mib = 1 << 20
+	if c.MaxMemoryMB > 0 {
+		return int64(c.MaxMemoryMB) * mib
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 1024 * mib
+	}
+	total := int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // types differ between architectures
+	return min(max(total/4, 512*mib), 4096*mib)
+}
