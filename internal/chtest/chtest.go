@@ -111,6 +111,7 @@ func (s *Server) QueryAs(user, query string) (string, error) {
 	}
 	req.Header.Set("X-ClickHouse-User", user)
 	req.Header.Set("X-ClickHouse-Key", map[string]string{Collector: s.CollectorPassword, Analyzer: s.AnalyzerPassword}[user])
+	req.Close = true // the engine waits for idle connections when it stops
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", fmt.Errorf("query: %w", err)
