@@ -1,0 +1,302 @@
+package verify
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
+)
+
+// sentence is a claim under examination.
+type sentence struct {
+	fact   Fact
+	claim  Claim
+	tokens []token
+	roles  []role // of the quantities, by token
+}
+
+// words refuses every word that is neither in the vocabulary nor of the metric.
+func (s *sentence) words() error {
+	nouns, active, receive := wordsOf(s.fact)
+	relation := lexicon{}
+	switch s.claim.Relation {
+	case Above:
+		relation = above
+	case Below:
+		relation = below
+	}
+	unknown := error(nil)
+	for _, t := range s.tokens {
+		w := t.text
+		if t.kind != tokenWord || neutral[w] || nouns[w] || active[w] || receive[w] || relation[w] || s.claim.Relation != Is && compare[w] {
+			continue
+		}
+		switch reason := refusalOf(w); {
+		case reason != UnknownWord:
+			return refuse(reason, "the word %q", w)
+		case above[w] || below[w] || compare[w]:
+			return refuse(FalseRelation, "the word %q", w)
+		case unknown == nil:
+			unknown = refuse(UnknownWord, "the word %q", w)
+		}
+	}
+	return unknown
+}
+
+// quantities gives each number and slot the role that the words around it give
+// it, and refuses it if the evidence holds another number in that role. The
+// value stands exactly once; baseline and ratio at most once.
+func (s *sentence) quantities() error {
+	s.roles = make([]role, len(s.tokens))
+	seen := map[role]int{}
+	after := false // a marker of the baseline stands between the last quantity and here
+	for i, t := range s.tokens {
+		if t.kind == tokenWord && marker[t.text] || s.isWord(i-1, "against") && t.kind == tokenQuantity {
+			after = true
+		}
+		if t.kind != tokenQuantity {
+			continue
+		}
+		r := roleValue
+		switch {
+		case s.wordAt(i+1, timesWord):
+			r = roleRatio
+		case t.slot == roleRatio: // written with "times" by fill
+			r = roleRatio
+		case after:
+			r = roleBaseline
+		}
+		if t.slot != roleNone && t.slot != r {
+			return refuse(WrongNumber, "%s where another number belongs", t.text)
+		}
+		if err := s.equals(t, r); err != nil {
+			return err
+		}
+		s.roles[i], after = r, false
+		seen[r]++
+	}
+	switch {
+	case seen[roleValue] == 0:
+		return refuse(NoValue, "no value")
+	case seen[roleValue] > 1 || seen[roleBaseline] > 1 || seen[roleRatio] > 1:
+		return refuse(WrongNumber, "a number twice")
+	case s.claim.Relation == Is && (seen[roleBaseline] > 0 || seen[roleRatio] > 0):
+		return refuse(FalseRelation, "a comparison that is not asserted")
+	}
+	return nil
+}
+
+// equals refuses t if it is not what the evidence holds in role r. A number may
+// be rounded, to no fewer than two significant digits.
+func (s *sentence) equals(t token, r role) error {
+	var want float64
+	unit := human.Unit(s.fact.Unit)
+	switch r {
+	case roleValue:
+		want = s.fact.Value
+	case roleBaseline:
+		if s.fact.Baseline == nil {
+			return refuse(WrongNumber, "no baseline")
+		}
+		want = *s.fact.Baseline
+	default:
+		if s.fact.Times() == "" {
+			return refuse(WrongNumber, "no ratio")
+		}
+		want, unit = s.fact.Value / *s.fact.Baseline, human.Ratio
+	}
+	if t.slot != roleNone {
+		return nil
+	}
+	if t.unit != "" && t.unit != unit {
+		return refuse(WrongNumber, "a number in another unit")
+	}
+	if d := math.Abs(t.num - want); d > 1e-9*math.Abs(want) && (d > t.digit/2*(1+1e-9) || t.num < 10*t.digit) {
+		return refuse(WrongNumber, "a number that the evidence does not hold")
+	}
+	return nil
+}
+
+// comparison refuses comparisons that say more than the relation: a difference
+// ("5 packets more than usual"), or the usual without a relation to it ("5 packets is usual").
+func (s *sentence) comparison() error {
+	nouns, _, _ := wordsOf(s.fact)
+	related, pending := false, false
+	for i, t := range s.tokens {
+		if t.kind == tokenQuantity && (s.roles[i] == roleRatio || s.roles[i] == roleBaseline) {
+			related, pending = related || s.roles[i] == roleRatio, false
+		}
+		if t.kind != tokenWord {
+			continue
+		}
+		if above[t.text] || below[t.text] {
+			back := i - 1
+			for back >= 0 && s.tokens[back].kind == tokenWord && nouns[s.tokens[back].text] {
+				back--
+			}
+			if back >= 0 && s.tokens[back].kind == tokenQuantity {
+				return refuse(WrongNumber, "a difference that is not in the evidence")
+			}
+			related = true
+		}
+		if marker[t.text] && !related {
+			pending = true
+		}
+	}
+	if pending {
+		return refuse(FalseRelation, "the usual without a relation to it")
+	}
+	if s.claim.Relation != Is && s.claim.Relation == Below && s.has(roleRatio) {
+		return refuse(FalseRelation, "times the usual for a value below it")
+	}
+	return nil
+}
+
+// hosts refuses a host in a role that the evidence does not give it: the source
+// acts and stands after "from" and "by"; the destination receives and stands
+// after "to", "on" and "against".
+func (s *sentence) hosts() error {
+	_, active, receive := wordsOf(s.fact)
+	named := false
+	last, verb := "", false // the host before this token; whether an active verb waits for its object
+	for i, t := range s.tokens {
+		switch {
+		case t.kind == tokenHost:
+			named = named || t.host == s.claim.Subject
+			want := ""
+			switch {
+			case s.wordAt(i-1, srcPreposition):
+				want = s.fact.Src
+			case s.wordAt(i-1, dstPreposition) && !(s.wordAt(i-1, words("on at")) && t.host == s.fact.Host):
+				want = s.fact.Dst
+			case verb:
+				want = s.fact.Dst
+			default:
+				want = t.host
+			}
+			if t.host != want {
+				return refuse(WrongRole, "%s is not that", t.host)
+			}
+			last, verb = t.host, false
+		case t.kind != tokenWord:
+		case active[t.text] && receive[t.text]:
+			return refuse(WrongRole, "a verb of two meanings")
+		case active[t.text]:
+			want := s.fact.Src
+			if s.wordAt(i-1, passive) {
+				want = s.fact.Dst
+			} else {
+				verb = true
+			}
+			if last != "" && last != want {
+				return refuse(WrongRole, "%s did not do that", last)
+			}
+		case receive[t.text]:
+			if s.wordAt(i-1, passive) || last != "" && last != s.fact.Dst {
+				return refuse(WrongRole, "%s did not receive that", last)
+			}
+		case srcPreposition[t.text] || dstPreposition[t.text]:
+			verb = false
+		}
+	}
+	if !named {
+		return refuse(NoSubject, "the subject is not named")
+	}
+	return nil
+}
+
+func (s *sentence) has(r role) bool {
+	for _, have := range s.roles {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *sentence) isWord(i int, word string) bool {
+	return i >= 0 && i < len(s.tokens) && s.tokens[i].kind == tokenWord && s.tokens[i].text == word
+}
+
+func (s *sentence) wordAt(i int, set lexicon) bool {
+	return i >= 0 && i < len(s.tokens) && s.tokens[i].kind == tokenWord && set[s.tokens[i].text]
+}
+
+// amount writes the quantity at token i as the report writes it: also where the
+// model wrote a number itself. The unit is left out where the sentence has it.
+func (s *sentence) amount(i int) string {
+	text := s.fact.Amount()
+	switch s.roles[i] {
+	case roleBaseline:
+		text = s.fact.Usual()
+	case roleRatio:
+		if s.wordAt(i+1, timesWord) {
+			return s.fact.Times()
+		}
+		return s.fact.Times() + " times"
+	}
+	for next := i + 1; next < min(i+4, len(s.tokens)) && s.tokens[next].kind == tokenWord; next++ {
+		if cut, ok := strings.CutSuffix(text, " "+s.tokens[next].text); ok {
+			return cut
+		}
+	}
+	return text
+}
+
+// redundant tells whether the word at token i repeats the unit that the quantity
+// before it is written with: "1.23 GB bytes".
+func (s *sentence) redundant(i int) bool {
+	unit := human.Unit(s.fact.Unit)
+	return i > 0 && (unit == human.Bytes || unit == human.Seconds) && s.isWord(i, unit) &&
+		s.tokens[i-1].kind == tokenQuantity && s.roles[i-1] != roleRatio
+}
+
+// numberToken reads a number, its unit, and the weight of its last digit.
+func numberToken(whole, number, unit string) (token, error) {
+	digits := strings.ReplaceAll(number, ",", "")
+	v, err := strconv.ParseFloat(digits, 64)
+	if err != nil {
+		return token{}, refuse(Malformed, "unreadable number")
+	}
+	digit := 1.0
+	if _, decimals, ok := strings.Cut(digits, "."); ok {
+		digit = math.Pow10(-len(decimals))
+	}
+	scale, canonical := unitOf(unit)
+	return token{kind: tokenQuantity, text: whole, num: v * scale, unit: canonical, digit: digit * scale}, nil
+}
+
+// unitOf returns the scale and the canonical unit of a unit as written.
+func unitOf(unit string) (float64, string) {
+	switch unit {
+	case "":
+		return 1, ""
+	case "%":
+		return 1, human.Percent
+	case "us":
+		return 1e-6, human.Seconds
+	case "ms":
+		return 1e-3, human.Seconds
+	case "s":
+		return 1, human.Seconds
+	case "min":
+		return 60, human.Seconds
+	case "h":
+		return 3600, human.Seconds
+	case "d":
+		return 86400, human.Seconds
+	}
+	scale := 1.0
+	base := unit
+	if i := strings.IndexByte("kMGTPE", unit[0]); i >= 0 {
+		scale, base = math.Pow(1000, float64(i+1)), unit[1:]
+	}
+	switch base {
+	case "B":
+		return scale, human.Bytes
+	case "B/s":
+		return scale, "bytes/s"
+	}
+	return scale, ""
+}
