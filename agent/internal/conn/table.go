@@ -1,0 +1,344 @@
+// Package conn remembers the conversations that a host takes part in, beyond
+// the drain interval, so that each record can say who opened its conversation,
+// how old it is, and what state it is in.
+package conn
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
+)
+
+// Config bounds the table.
+type Config struct {
+	// MaxConversations is how many conversations are remembered, at about 150
+	// bytes each. A new one beyond that takes the place of an old, idle one,
+	// which is then forgotten: its next packets count as a new conversation.
+	MaxConversations int `yaml:"max_conversations"`
+	// IdleTCP is how long an established TCP connection, or a midstream one with
+	// more than one record, may be silent before it is forgotten.
+	IdleTCP time.Duration `yaml:"idle_tcp"`
+	// IdleOther is the same for everything else: UDP, ICMP, attempts without an
+	// answer, half-closed connections.
+	IdleOther time.Duration `yaml:"idle_other"`
+}
+
+// DefaultConfig returns the bounds of a host with up to 100,000 conversations at
+// a time. Connections that are silent for a quarter of an hour are mostly dead;
+// a minute is what Zeek gives UDP.
+func DefaultConfig() Config {
+	return Config{MaxConversations: 131072, IdleTCP: 15 * time.Minute, IdleOther: time.Minute}
+}
+
+// Validate reports the first value out of range, by its yaml key.
+func (c *Config) Validate() error {
+	switch {
+	case c.MaxConversations < 1 || c.MaxConversations > 1<<24:
+		return errors.New("max_conversations: must be 1 to 16777216")
+	case c.IdleTCP < time.Second:
+		return errors.New("idle_tcp: must be at least 1s")
+	case c.IdleOther < time.Second:
+		return errors.New("idle_other: must be at least 1s")
+	}
+	return nil
+}
+
+// linger is how long an ended conversation still owns its stragglers, the last
+// ACK mostly. A SYN begins a new one at once.
+const linger = 10 * time.Second
+
+// key names a conversation: the endpoints in flowbpf's order and the protocol.
+// Interface and VLAN are not part of it: a conversation that this host forwards
+// passes two of them and stays one. Without pointers the garbage collector need
+// not look into the table.
+type key struct {
+	a, b         [16]byte
+	aPort, bPort uint16
+	proto        uint8
+}
+
+// conversation is what the table remembers. Its times are CLOCK_MONOTONIC.
+type conversation struct {
+	key             key
+	firstNS, lastNS int64
+	ifindex         uint32 // the interface of its last record
+	drain           uint32 // the last drain that had a record of it
+	seen            [2]Seen
+	src             uint8 // the side that is Flow.Src
+	initiator       ebbwatch.Initiator
+	state           ebbwatch.ConnState
+	dirA            flowbpf.Direction // the hook that side A's packets pass where they are accounted
+	used            bool
+	repeated        bool // more than one record so far
+	over            bool // ended; kept for its stragglers
+	fresh           bool // began in an interval whose record is another's; has no record yet
+}
+
+// Stats counts what a table did since it was made.
+type Stats struct {
+	Conversations int    // remembered now
+	Evicted       uint64 // forgotten early, for room
+	Expired       uint64 // forgotten because idle
+	// Repeated is what was seen of packets that another interface of this host
+	// had accounted: not recorded again.
+	Repeated ebbwatch.Counter
+}
+
+// Table holds conversations. It is not safe for concurrent use.
+//
+// # One packet, one record
+//
+// A packet that this host forwards enters by one interface and leaves by
+// another, and both see it. The conversation is accounted where the table met
+// it first; an entry in which the same side passes the opposite hook sees the
+// same packets a second time and makes no record (Stats.Repeated counts it). An
+// entry of another interface with the same orientation has other packets of the
+// same conversation (several paths) and does make one. If the first place has
+// gone silent for a whole interval, or its flow map was full and had nothing of
+// the conversation, the second place takes over. At that moment, packets that
+// were between the two interfaces can be recorded twice.
+type Table struct {
+	cfg   Config
+	index map[key]uint32
+	slots []conversation
+	free  []uint32
+	hand  uint32 // where the search for something to evict goes on
+	stats Stats
+
+	clock   hostclock.Reading
+	startNS int64 // when the interval began
+	drain   uint32
+	full    bool
+	name    func(ifindex uint32) string
+}
+
+// NewTable returns an empty table. name gives the name of an interface.
+func NewTable(cfg Config, name func(ifindex uint32) string) *Table {
+	return &Table{cfg: cfg, name: name, index: make(map[key]uint32), slots: make([]conversation, 0, cfg.MaxConversations)}
+}
+
+// Stats returns the counters.
+func (t *Table) Stats() Stats {
+	t.stats.Conversations = len(t.index)
+	return t.stats
+}
+
+// Begin starts the drain of the interval that began at startNS. clock converts
+// its times; full says that a flow map has refused entries during it.
+func (t *Table) Begin(clock hostclock.Reading, startNS int64, full bool) {
+	t.clock, t.startNS, t.full = clock, startNS, full
+	t.drain++
+}
+
+// Observe merges one entry of the drain and makes its record in f. It reports
+// whether there is one: not for an entry that repeats another's packets.
+func (t *Table) Observe(e *flowbpf.Entry, f *ebbwatch.Flow) bool {
+	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
+	dirA := e.FirstDirection
+	if e.FirstSide != 0 {
+		dirA = 1 - dirA
+	}
+	slot, known := t.index[k]
+	if known && t.slots[slot].restarts(e) {
+		t.forget(slot)
+		known = false
+	}
+	if !known {
+		slot = t.add(k, e)
+		t.slots[slot].dirA = dirA
+	}
+	c := &t.slots[slot]
+	if c.dirA != dirA {
+		if c.drain == t.drain || !t.full && c.drain+1 == t.drain {
+			for i := range e.Side {
+				t.stats.Repeated.Add(ebbwatch.Counter(e.Side[i].Counters))
+			}
+			return false
+		}
+		c.dirA = dirA
+	}
+	t.record(c, e, known, f)
+	return true
+}
+
+// restarts reports whether e opens a new conversation between known endpoints:
+// a SYN after the end, or a handshake where only midstream traffic was known.
+func (c *conversation) restarts(e *flowbpf.Entry) bool {
+	if c.key.proto != ebbwatch.ProtoTCP {
+		return false
+	}
+	if c.over {
+		return e.Side[0].SYNNS != 0 || e.Side[1].SYNNS != 0
+	}
+	_, handshake := initiator(e)
+	return handshake && c.initiator == ebbwatch.InitiatorUnknown
+}
+
+// record moves c on by e and fills f.
+func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatch.Flow) {
+	var age uint32
+	if known && !c.fresh {
+		c.repeated = true
+		age = t.age(c)
+	}
+	c.fresh = false
+	reopened := int64(0)
+	if syn, end := max(e.Side[0].SYNNS, e.Side[1].SYNNS), ended(e); end != 0 && syn > end {
+		reopened = syn
+	}
+	since := int64(0)
+	if !known {
+		since = reopened // the end before that SYN was another conversation's
+	}
+	for i := range c.seen {
+		c.seen[i] = observed(c.seen[i], &e.Side[i], since)
+	}
+	c.firstNS, c.lastNS = min(c.firstNS, e.FirstNS), max(c.lastNS, e.LastNS)
+	c.ifindex, c.drain = e.Ifindex, t.drain
+	c.state = State(e.Proto, c.seen[c.src], c.seen[1-c.src])
+	c.over = over(e.Proto, c.state)
+
+	src, dst := &e.Side[c.src], &e.Side[1-c.src]
+	*f = ebbwatch.Flow{
+		Start: t.clock.Time(e.FirstNS), End: t.clock.Time(e.LastNS),
+		Src: e.A, SrcPort: e.APort, Dst: e.B, DstPort: e.BPort,
+		Proto: e.Proto, Initiator: c.initiator, Interface: t.name(e.Ifindex), VLAN: e.VLAN,
+		SrcPackets: src.Packets, SrcBytes: src.Bytes, DstPackets: dst.Packets, DstBytes: dst.Bytes,
+		SrcFlags: ebbwatch.TCPFlags(src.Flags), DstFlags: ebbwatch.TCPFlags(dst.Flags),
+		ConnState: c.state, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
+		AgeMS: age, Final: c.over, Sampling: 1,
+	}
+	if c.src == 1 {
+		f.Src, f.SrcPort, f.Dst, f.DstPort = e.B, e.BPort, e.A, e.APort
+	}
+	if known && c.over && reopened != 0 {
+		t.reopen(c, e, reopened)
+	}
+}
+
+// reopen makes of a conversation that ended during the interval the one that
+// the same endpoints opened at synNS, still during it. The packets of both
+// stand in the record of the one that ended; the next record is the new one's first.
+func (t *Table) reopen(c *conversation, e *flowbpf.Entry, synNS int64) {
+	n := conversation{
+		key: c.key, firstNS: synNS, lastNS: c.lastNS, ifindex: c.ifindex, drain: c.drain, dirA: c.dirA,
+		initiator: ebbwatch.InitiatorSYN, used: true, fresh: true,
+	}
+	if e.Side[1].SYNNS == synNS {
+		n.src = 1
+	}
+	for i := range n.seen {
+		n.seen[i] = observed(0, &e.Side[i], synNS)
+	}
+	n.state = State(n.key.proto, n.seen[n.src], n.seen[1-n.src])
+	*c = n
+}
+
+// age returns how long c had been known when the interval began, in
+// milliseconds, at least 1: 0 is for first records.
+func (t *Table) age(c *conversation) uint32 {
+	return uint32(min(max(1, (t.startNS-c.firstNS)/1e6), 1<<32-1))
+}
+
+// add makes room for a conversation and decides who is its source.
+func (t *Table) add(k key, e *flowbpf.Entry) uint32 {
+	slot := t.room()
+	c := conversation{key: k, firstNS: e.FirstNS, lastNS: e.LastNS, src: e.FirstSide, used: true, initiator: ebbwatch.InitiatorFirst}
+	if k.proto == ebbwatch.ProtoTCP {
+		c.initiator = ebbwatch.InitiatorUnknown
+		if side, ok := initiator(e); ok {
+			c.src, c.initiator = side, ebbwatch.InitiatorSYN
+		}
+	}
+	t.slots[slot] = c
+	t.index[k] = slot
+	return slot
+}
+
+// room returns an unused slot, which it makes by eviction when the table is full.
+func (t *Table) room() uint32 {
+	if len(t.free) == 0 && len(t.slots) < t.cfg.MaxConversations {
+		t.slots = append(t.slots, conversation{})
+		return uint32(len(t.slots) - 1)
+	}
+	if len(t.free) == 0 {
+		t.forget(t.oldest())
+		t.stats.Evicted++
+	}
+	slot := t.free[len(t.free)-1]
+	t.free = t.free[:len(t.free)-1]
+	return slot
+}
+
+// oldest returns an ended conversation, or else the one that was idle the
+// longest, among the next 64 of a table without unused slots.
+func (t *Table) oldest() uint32 {
+	best := t.hand % uint32(len(t.slots))
+	for range min(64, len(t.slots)) {
+		slot := t.hand % uint32(len(t.slots))
+		t.hand = slot + 1
+		if t.slots[slot].over {
+			return slot
+		}
+		if t.slots[slot].lastNS < t.slots[best].lastNS {
+			best = slot
+		}
+	}
+	return best
+}
+
+func (t *Table) forget(slot uint32) {
+	delete(t.index, t.slots[slot].key)
+	t.slots[slot] = conversation{}
+	t.free = append(t.free, slot)
+}
+
+// Expire forgets what has been idle for too long. It calls emit with a final
+// record, without packets and at the time of the last one, for each of them
+// that was a TCP connection or has more than one record already: what a single
+// record tells all about, an unanswered probe mostly, does not deserve a second
+// row. The record is valid until emit returns.
+func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
+	var f ebbwatch.Flow
+	for slot := range t.slots {
+		c := &t.slots[slot]
+		if !c.used || t.clock.MonoNS-c.lastNS < int64(t.patience(c)) {
+			continue
+		}
+		if !c.over {
+			t.stats.Expired++
+			if c.repeated || c.state == ebbwatch.StateS1 {
+				t.final(c, &f)
+				emit(&f)
+			}
+		}
+		t.forget(uint32(slot))
+	}
+}
+
+// patience returns how long c may be idle.
+func (t *Table) patience(c *conversation) time.Duration {
+	switch {
+	case c.over:
+		return linger
+	case c.state == ebbwatch.StateS1, c.key.proto == ebbwatch.ProtoTCP && c.state == ebbwatch.StateOTH && c.repeated:
+		return t.cfg.IdleTCP
+	}
+	return t.cfg.IdleOther
+}
+
+func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
+	last := t.clock.Time(c.lastNS)
+	*f = ebbwatch.Flow{
+		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.name(c.ifindex),
+		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
+		ConnState: c.state, AgeMS: t.age(c), Final: true, Sampling: 1,
+	}
+	if c.src == 1 {
+		f.Src, f.SrcPort, f.Dst, f.DstPort = f.Dst, f.DstPort, f.Src, f.SrcPort
+	}
+}

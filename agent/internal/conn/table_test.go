@@ -1,0 +1,244 @@
+package conn
+
+import (
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
+)
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// at is a reading of a clock that showed epoch when the monotonic one showed 0.
+func at(ns int64) hostclock.Reading {
+	return hostclock.Reading{Wall: epoch.Add(time.Duration(ns)), MonoNS: ns}
+}
+
+func newTable(t *testing.T, cfg Config) *Table {
+	t.Helper()
+	return NewTable(cfg, func(i uint32) string { return "if" + strconv.Itoa(int(i)) })
+}
+
+const second = int64(time.Second)
+
+// drain runs one interval of a second that ends at endNS.
+func drain(table *Table, endNS int64, entries ...*flowbpf.Entry) (records, finals []ebbwatch.Flow) {
+	table.Begin(at(endNS), endNS-second, false)
+	for _, e := range entries {
+		var f ebbwatch.Flow
+		if table.Observe(e, &f) {
+			records = append(records, f)
+		}
+	}
+	table.Expire(func(f *ebbwatch.Flow) { finals = append(finals, *f) })
+	return records, finals
+}
+
+func TestRecordCarriesTheInterval(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	e := entry(5*second, packet{1, syn}, packet{0, synack}, packet{1, ack})
+	e.VLAN, e.Ifindex = 7, 3
+	records, _ := drain(table, 6*second, e)
+	want := ebbwatch.Flow{
+		Start: epoch.Add(5 * time.Second), End: epoch.Add(5*time.Second + 2*time.Microsecond),
+		Src: netip.MustParseAddr("192.0.2.2"), SrcPort: 80, Dst: netip.MustParseAddr("192.0.2.1"), DstPort: 40000,
+		Proto: ebbwatch.ProtoTCP, Initiator: ebbwatch.InitiatorSYN, Interface: "if3", VLAN: 7,
+		SrcPackets: 2, SrcBytes: 132, DstPackets: 1, DstBytes: 66, SrcFlags: syn | ack, DstFlags: synack,
+		ConnState: ebbwatch.StateS1, Sampling: 1,
+	}
+	if len(records) != 1 || records[0] != want {
+		t.Errorf("got  %+v\nwant %+v", records, want)
+	}
+}
+
+func TestLaterRecordsAgeAndKeepTheirSource(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	drain(table, 2*second, entry(second+second/2, packet{1, syn}, packet{0, synack}))
+	records, _ := drain(table, 3*second, entry(2*second, packet{0, data}, packet{1, ack}))
+	f := records[0]
+	if f.AgeMS != 500 || f.SrcPort != 80 || f.Final || f.ConnState != ebbwatch.StateS1 {
+		t.Errorf("second record: age %d, source port %d, final %v, %v", f.AgeMS, f.SrcPort, f.Final, f.ConnState)
+	}
+	records, _ = drain(table, 4*second, entry(3*second, packet{0, fin}, packet{1, fin}, packet{0, ack}))
+	if f := records[0]; !f.Final || f.ConnState != ebbwatch.StateSF || f.AgeMS != 1500 {
+		t.Errorf("last record: age %d, final %v, %v", f.AgeMS, f.Final, f.ConnState)
+	}
+}
+
+func TestStragglersBelongToTheEndedConversation(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	drain(table, 2*second, entry(second, packet{0, syn}, packet{1, synack}, packet{0, fin}, packet{1, fin}))
+	records, _ := drain(table, 3*second, entry(2*second, packet{0, ack}))
+	if f := records[0]; f.AgeMS == 0 || !f.Final || f.ConnState != ebbwatch.StateSF {
+		t.Errorf("straggler: age %d, final %v, %v", f.AgeMS, f.Final, f.ConnState)
+	}
+	for i := int64(4); i < 20; i++ {
+		_, finals := drain(table, i*second)
+		if len(finals) > 0 {
+			t.Errorf("an ended conversation ended again: %+v", finals)
+		}
+	}
+	if n := table.Stats().Conversations; n != 0 {
+		t.Errorf("%d conversations remembered", n)
+	}
+}
+
+func TestSYNAfterTheEndBeginsAnewConversation(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	drain(table, 2*second, entry(second, packet{0, syn}, packet{1, rstack}))
+	records, _ := drain(table, 3*second, entry(2*second, packet{0, syn}, packet{1, synack}))
+	if f := records[0]; f.AgeMS != 0 || f.ConnState != ebbwatch.StateS1 {
+		t.Errorf("age %d, %v", f.AgeMS, f.ConnState)
+	}
+}
+
+func TestEndAndReopeningInOneInterval(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	drain(table, 2*second, entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack}))
+	records, _ := drain(table, 3*second, entry(2*second, packet{0, fin}, packet{1, fin}, packet{0, ack}, packet{0, syn}, packet{1, synack}))
+	if f := records[0]; f.ConnState != ebbwatch.StateSF || !f.Final {
+		t.Errorf("the record of both: %v, final %v", f.ConnState, f.Final)
+	}
+	records, _ = drain(table, 4*second, entry(3*second, packet{0, data}, packet{1, ack}))
+	if f := records[0]; f.AgeMS != 0 || f.ConnState != ebbwatch.StateS1 || f.Initiator != ebbwatch.InitiatorSYN || f.Final {
+		t.Errorf("the new one's first record: age %d, %v, initiator %v, final %v", f.AgeMS, f.ConnState, f.Initiator, f.Final)
+	}
+}
+
+func TestHandshakeAfterMidstreamTrafficBeginsAnewConversation(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	drain(table, 2*second, entry(second, packet{0, data}))
+	records, _ := drain(table, 3*second, entry(2*second, packet{1, syn}, packet{0, synack}))
+	if f := records[0]; f.AgeMS != 0 || f.Initiator != ebbwatch.InitiatorSYN || f.SrcPort != 80 {
+		t.Errorf("age %d, initiator %v, source port %d", f.AgeMS, f.Initiator, f.SrcPort)
+	}
+}
+
+func TestIdleConversationsExpire(t *testing.T) {
+	cfg := DefaultConfig()
+	probe := entry(second, packet{0, syn})
+	open := entry(second, packet{0, syn}, packet{1, synack})
+	open.APort++
+	query := packet{from: 0}.as(ebbwatch.ProtoUDP)
+	table := newTable(t, cfg)
+	drain(table, 2*second, probe, open, query)
+
+	again := packet{from: 1}.as(ebbwatch.ProtoUDP)
+	again.FirstNS, again.LastNS = 2*second, 2*second
+	drain(table, 3*second, again)
+
+	_, finals := drain(table, 70*second)
+	if len(finals) != 1 || finals[0].Proto != ebbwatch.ProtoUDP || !finals[0].Final || finals[0].AgeMS == 0 {
+		t.Fatalf("after a minute: %+v, want only the final record of the UDP conversation, which had two", finals)
+	}
+	if f := finals[0]; f.SrcPackets+f.DstPackets+f.SrcBytes+f.DstBytes != 0 || !f.Start.Equal(epoch.Add(2*time.Second)) {
+		t.Errorf("final record has packets or a wrong time: %+v", f)
+	}
+	if n := table.Stats(); n.Conversations != 1 || n.Expired != 2 {
+		t.Errorf("%+v, want one remembered and two expired", n)
+	}
+	_, finals = drain(table, 1000*second)
+	if len(finals) != 1 || finals[0].ConnState != ebbwatch.StateS1 || finals[0].Interface != "if1" {
+		t.Errorf("after a quarter of an hour: %+v, want the TCP connection", finals)
+	}
+}
+
+func TestFullTableForgetsTheEndedAndTheIdlestButRecordsEverything(t *testing.T) {
+	table := newTable(t, Config{MaxConversations: 3, IdleTCP: time.Hour, IdleOther: time.Hour})
+	numbered := func(port uint16, startNS int64, packets ...packet) *flowbpf.Entry {
+		e := entry(startNS, packets...)
+		e.APort = port
+		return e
+	}
+	records, _ := drain(table, 9*second,
+		numbered(1, 3*second, packet{0, syn}, packet{1, synack}),
+		numbered(2, 1*second, packet{0, syn}, packet{1, synack}),
+		numbered(3, 5*second, packet{0, syn}, packet{1, rst}),
+		numbered(4, 6*second, packet{0, syn}),
+		numbered(5, 7*second, packet{0, syn}))
+	if len(records) != 5 {
+		t.Errorf("%d records of 5 conversations", len(records))
+	}
+	if n := table.Stats(); n.Evicted != 2 || n.Conversations != 3 {
+		t.Errorf("%+v, want 2 evicted, 3 left", n)
+	}
+	for port, known := range map[uint16]bool{1: true, 2: false, 3: false, 4: true, 5: true} {
+		if _, ok := table.index[key{a: netip.MustParseAddr("192.0.2.1").As16(), b: netip.MustParseAddr("192.0.2.2").As16(), aPort: port, bPort: 80, proto: 6}]; ok != known {
+			t.Errorf("port %d: remembered %v, want %v", port, ok, known)
+		}
+	}
+}
+
+// mirrored is e as another interface sees it that forwards the same packets.
+func mirrored(e *flowbpf.Entry, ifindex uint32) *flowbpf.Entry {
+	m := *e
+	m.Ifindex, m.FirstDirection = ifindex, 1-e.FirstDirection
+	return &m
+}
+
+func TestForwardedPacketsAreRecordedOnce(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
+	records, _ := drain(table, 2*second, e, mirrored(e, 2))
+	if len(records) != 1 || records[0].Interface != "if1" {
+		t.Fatalf("%d records: %+v", len(records), records)
+	}
+	if got := table.Stats().Repeated; got != (ebbwatch.Counter{Packets: 3, Bytes: 198}) {
+		t.Errorf("repeated %+v", got)
+	}
+	next := entry(2*second, packet{0, data}, packet{1, ack})
+	records, _ = drain(table, 3*second, mirrored(next, 2), next)
+	if len(records) != 1 || records[0].Interface != "if1" {
+		t.Errorf("next interval, other order: %+v", records)
+	}
+}
+
+func TestTwoPathsOfOneConversationAreBothRecorded(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
+	other := entry(second, packet{0, data})
+	other.Ifindex = 2
+	records, _ := drain(table, 2*second, e, other)
+	if len(records) != 2 || records[1].Interface != "if2" || records[1].AgeMS == 0 {
+		t.Fatalf("%+v", records)
+	}
+	if got := table.Stats().Repeated; got.Packets != 0 {
+		t.Errorf("repeated %+v", got)
+	}
+}
+
+func TestSecondInterfaceTakesOver(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		next int64 // end of the next interval, in which only the second interface has the conversation
+		full bool
+		want int
+	}{
+		{"not between two drains of a live conversation", 3 * second, false, 0},
+		{"when a flow map was full", 3 * second, true, 1},
+	} {
+		table := newTable(t, DefaultConfig())
+		e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
+		drain(table, 2*second, e, mirrored(e, 2))
+		table.Begin(at(c.next), c.next-second, c.full)
+		var f ebbwatch.Flow
+		got := 0
+		if table.Observe(mirrored(entry(c.next-second, packet{0, data}), 2), &f) {
+			got++
+		}
+		if got != c.want {
+			t.Errorf("%s: %d records, want %d", c.name, got, c.want)
+		}
+	}
+	table := newTable(t, DefaultConfig())
+	e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
+	drain(table, 2*second, e, mirrored(e, 2))
+	drain(table, 3*second)
+	if records, _ := drain(table, 4*second, mirrored(entry(3*second, packet{0, data}), 2)); len(records) != 1 || records[0].Interface != "if2" {
+		t.Errorf("when the first was silent for an interval: %+v", records)
+	}
+}
