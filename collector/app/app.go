@@ -1,0 +1,150 @@
+// Package app composes the collector.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
+	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/cli"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
+	"github.com/ebbwatch/ebbwatch/migrations"
+)
+
+// App is a collector.
+type App struct {
+	cfg      Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	writer   *sink.Writer
+	metrics  *ingest.Metrics
+	migrated atomic.Bool
+	ingester atomic.Pointer[ingest.Ingester]
+}
+
+// New returns a collector that has not started.
+func New(cfg Config, log *slog.Logger) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry()}
+	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
+	a.metrics = ingest.NewMetrics(a.registry)
+	return a, nil
+}
+
+// Run migrates the database and then moves batches into it until ctx ends; then
+// it stores what it has read and returns nil. It waits for NATS and ClickHouse
+// as long as it takes, and fails only where waiting cannot help.
+func (a *App) Run(ctx context.Context) error {
+	conn, err := natsconn.Connect("collector", a.cfg.NATS, a.log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer a.writer.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	server := ops.Server{Listen: a.cfg.Listen, Registry: a.registry, Checks: a.checks(conn), Log: a.log}
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error { a.metrics.Watch(ctx, js); return nil })
+	group.Go(func() error {
+		if err := a.migrate(ctx, js); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		a.migrated.Store(true)
+		ingester := &ingest.Ingester{
+			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Store: a.writer, Metrics: a.metrics, Log: a.log,
+		}
+		a.ingester.Store(ingester)
+		return ingester.Run(ctx)
+	})
+	return group.Wait()
+}
+
+// migrate repeats until the schema is that of this build.
+func (a *App) migrate(ctx context.Context, js jetstream.JetStream) error {
+	m, err := a.migrator(js)
+	if err != nil {
+		return err
+	}
+	for pause := 500 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
+		applied, err := m.Run(ctx)
+		if err == nil {
+			a.log.Info("schema is up to date", "database", a.cfg.ClickHouse.Database, "applied", len(applied))
+			return nil
+		}
+		if schema.Permanent(err) || ctx.Err() != nil {
+			return err
+		}
+		a.log.Warn("cannot migrate yet, repeating", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (a *App) migrator(js jetstream.JetStream) (*schema.Migrator, error) {
+	all, err := migrations.All()
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	lock := &schema.KVLock{JS: js, Holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), TTL: 30 * time.Second, Log: a.log}
+	return &schema.Migrator{ClickHouse: a.cfg.ClickHouse, Migrations: all, Lock: lock, Log: a.log, By: "ebbwatch-collector " + cli.Version()}, nil
+}
+
+func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
+	return map[string]ops.Check{
+		"nats": func(context.Context) error {
+			if !conn.IsConnected() {
+				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.URL, conn.Status())
+			}
+			return nil
+		},
+		"clickhouse": func(ctx context.Context) error {
+			if err := a.writer.Health(); err != nil {
+				return err
+			}
+			client, err := a.cfg.ClickHouse.Open("")
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return client.Ping(ctx)
+		},
+		"ingest": func(context.Context) error {
+			if !a.migrated.Load() {
+				return errors.New("the database is not migrated yet")
+			}
+			if i := a.ingester.Load(); i != nil {
+				return i.Health()
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,38 @@
+package app
+
+import (
+	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
+	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+)
+
+// Config is the configuration of a collector.
+type Config struct {
+	NATS       natsconn.Config `yaml:"nats"`
+	ClickHouse chconn.Config   `yaml:"clickhouse"`
+	Listen     string          `yaml:"listen"` // host:port of /metrics and /healthz, "" for none
+	Streams    consume.Config  `yaml:"streams"`
+	Ingest     ingest.Config   `yaml:"ingest"`
+	Insert     sink.Config     `yaml:"insert"`
+}
+
+// DefaultConfig returns the configuration of a collector whose NATS server and
+// ClickHouse run on this host.
+func DefaultConfig() Config {
+	return Config{
+		NATS: natsconn.DefaultConfig(), ClickHouse: chconn.DefaultConfig(), Listen: "127.0.0.1:8462",
+		Streams: consume.DefaultConfig(), Ingest: ingest.DefaultConfig(), Insert: sink.DefaultConfig(),
+	}
+}
+
+// Validate names the first key that is wrong.
+func (c *Config) Validate() error {
+	for _, part := range []interface{ Validate() error }{c.ClickHouse, c.Streams, c.Ingest, c.Insert} {
+		if err := part.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// Package batch turns a message into a batch that may be stored, or says why
+// it may not.
+package batch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch"
+)
+
+// Reason is why a message is refused: the label of a metric, and the first
+// word of the dead letter's reason.
+type Reason string
+
+// The reasons, in the order in which they are looked for.
+const (
+	Subject     Reason = "subject"      // the subject names no agent
+	Undecodable Reason = "undecodable"  // not a zstd frame within the limits
+	Version     Reason = "version"      // from a newer agent
+	Invalid     Reason = "invalid"      // decodes, and breaks the contract
+	ForgedAgent Reason = "forged_agent" // the envelope names another agent than the subject
+	Future      Reason = "future"       // a time too far ahead of ours
+	Ancient     Reason = "ancient"      // a time before what is kept
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{Subject, Undecodable, Version, Invalid, ForgedAgent, Future, Ancient}
+}
+
+// Refusal is the error about a message that must not be stored, ever.
+type Refusal struct {
+	Reason Reason
+	Err    error
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%s: %v", r.Reason, r.Err) }
+
+// Unwrap returns the error behind the refusal.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Limits bound the times of a batch around the time at which NATS stored it.
+// Against that time, and not against the present, a batch is judged the same
+// however late it is read.
+type Limits struct {
+	MaxAhead time.Duration // later times are refused
+	MaxAge   time.Duration // earlier times are refused
+}
+
+// Decoder decodes messages. It is not safe for concurrent use.
+type Decoder struct {
+	decoder *ebbwatch.Decoder
+	limits  Limits
+	batch   ebbwatch.Batch
+}
+
+// NewDecoder returns a decoder that holds times to limits.
+func NewDecoder(limits Limits) (*Decoder, error) {
+	d, err := ebbwatch.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &Decoder{decoder: d, limits: limits}, nil
+}
+
+// Close releases the decoder's memory.
+func (d *Decoder) Close() { d.decoder.Close() }
+
+// Decode returns the batch that came in on subject and was stored by NATS at
+// stored. The batch is valid until the next call. Every error is a *Refusal.
+func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebbwatch.Batch, error) {
+	agent, err := ebbwatch.AgentOfSubject(subject)
+	if err != nil {
+		return nil, &Refusal{Subject, err}
+	}
+	b := &d.batch
+	if err := d.decoder.Decode(message, b); err != nil {
+		switch {
+		case errors.Is(err, ebbwatch.ErrVersion):
+			return nil, &Refusal{Version, err}
+		case errors.Is(err, ebbwatch.ErrInvalid):
+			return nil, &Refusal{Invalid, err}
+		}
+		return nil, &Refusal{Undecodable, err}
+	}
+	if b.Agent != agent {
+		return nil, &Refusal{ForgedAgent, fmt.Errorf("the envelope says %s, the subject %s", b.Agent, agent)}
+	}
+	if err := d.limits.check(b, stored); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (l Limits) check(b *ebbwatch.Batch, stored time.Time) error {
+	first, last := b.Time.UnixMicro(), b.Time.UnixMicro()
+	lowest, highest := stored.Add(-l.MaxAge).UnixMicro(), stored.Add(l.MaxAhead).UnixMicro()
+	for i, start := range b.Start {
+		first = min(first, start)
+		last = max(last, start+int64(b.Duration[i]))
+	}
+	switch {
+	case last > highest:
+		return &Refusal{Future, fmt.Errorf("a time is %s, more than %s after the batch was stored (check the clock of %s)",
+			micros(last), l.MaxAhead, b.Agent)}
+	case first < lowest:
+		return &Refusal{Ancient, fmt.Errorf("a time is %s, more than %s before the batch was stored", micros(first), l.MaxAge)}
+	}
+	return nil
+}
+
+func micros(us int64) string { return time.UnixMicro(us).UTC().Format(time.RFC3339Nano) }

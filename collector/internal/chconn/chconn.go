@@ -1,0 +1,102 @@
+// Package chconn opens connections to ClickHouse: ch-go for the inserts of the
+// hot path, clickhouse-go for everything else.
+package chconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/ebbwatch/ebbwatch/internal/cli"
+	"github.com/ebbwatch/ebbwatch/internal/config"
+)
+
+// Config says where ClickHouse is and how to log in.
+type Config struct {
+	Address  string        `yaml:"address"`  // host:port of the native protocol
+	Database string        `yaml:"database"` // created if it does not exist
+	User     string        `yaml:"user"`
+	Password config.Secret `yaml:"password"` // or file:/path
+	// Compression of inserts on the network: "lz4" or "none". On one host it only costs.
+	Compression string `yaml:"compression"`
+}
+
+// DefaultConfig returns the configuration of a server on this host.
+func DefaultConfig() Config {
+	return Config{Address: "127.0.0.1:9000", Database: "ebbwatch", User: "default", Compression: "lz4"}
+}
+
+var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+// Validate names the first key that is wrong.
+func (c Config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		return fmt.Errorf("clickhouse.address: want host:port, not %q", c.Address)
+	}
+	if !databaseName.MatchString(c.Database) {
+		return fmt.Errorf("clickhouse.database: want letters, digits and '_', not %q", c.Database)
+	}
+	if c.User == "" {
+		return errors.New("clickhouse.user: must not be empty")
+	}
+	if _, err := c.compression(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (c Config) compression() (ch.Compression, error) {
+	switch c.Compression {
+	case "lz4":
+		return ch.CompressionLZ4, nil
+	case "none":
+		return ch.CompressionDisabled, nil
+	}
+	return 0, fmt.Errorf("clickhouse.compression: want lz4 or none, not %q", c.Compression)
+}
+
+// Dial opens one connection for inserts. A packet that the server does not
+// answer within readTimeout breaks the connection.
+func (c Config) Dial(ctx context.Context, readTimeout time.Duration) (*ch.Client, error) {
+	password, err := c.Password.Value()
+	if err != nil {
+		return nil, err
+	}
+	compression, err := c.compression()
+	if err != nil {
+		return nil, err
+	}
+	client, err := ch.Dial(ctx, ch.Options{
+		Address: c.Address, Database: c.Database, User: c.User, Password: password, Compression: compression,
+		ClientName: "ebbwatch-collector", DialTimeout: 5 * time.Second, HandshakeTimeout: 10 * time.Second, ReadTimeout: readTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to ClickHouse at %s: %w", c.Address, err)
+	}
+	return client, nil
+}
+
+// Open returns a pool of connections for queries and migrations, in the given
+// database ("" for the user's default). It does not connect yet.
+func (c Config) Open(database string) (clickhouse.Conn, error) {
+	password, err := c.Password.Value()
+	if err != nil {
+		return nil, err
+	}
+	options := clickhouse.Options{
+		Addr: []string{c.Address}, Auth: clickhouse.Auth{Database: database, Username: c.User, Password: password},
+		DialTimeout: 5 * time.Second, ReadTimeout: 5 * time.Minute, MaxOpenConns: 2, MaxIdleConns: 1, ConnMaxLifetime: time.Minute,
+	}
+	options.ClientInfo.Products = append(options.ClientInfo.Products, struct{ Name, Version string }{"ebbwatch-collector", cli.Version()})
+	conn, err := clickhouse.Open(&options)
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse at %s: %w", c.Address, err)
+	}
+	return conn, nil
+}

@@ -1,0 +1,70 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/ledger"
+)
+
+// open makes sure that everything in JetStream exists, reads the ledger, and
+// settles what the last session left.
+func (p *pipe) open(ctx context.Context) error {
+	attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var err error
+	if p.streams, err = consume.Ensure(attempt, p.JS, p.Streams); err != nil {
+		return err
+	}
+	if p.ledger, err = ledger.Open(attempt, p.JS, shard, p.Streams.Replicas); err != nil {
+		return err
+	}
+	left, err := p.ledger.Load(attempt, p.streams.Flow.CachedInfo().Created)
+	if err != nil || left == nil {
+		return err
+	}
+	if err := p.settle(ctx, left); err != nil {
+		return fmt.Errorf("repeat the insert that was left: %w", err)
+	}
+	return nil
+}
+
+// settle makes the insert of an intent again, from the messages that are still
+// in the stream. A message that is not there any more was acknowledged, so the
+// insert had succeeded, and the token keeps the rest from being stored twice.
+func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
+	l := newLoad()
+	for _, r := range intent.Sequences {
+		for seq := r[0]; seq <= r[1]; seq++ {
+			raw, err := p.streams.Flow.GetMsg(ctx, seq)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("read message %d: %w", seq, err)
+			}
+			b, err := p.decoder.Decode(raw.Subject, raw.Data, raw.Time)
+			if err != nil { // it decoded before: this build is older. It comes again and is refused then.
+				p.Log.Error("a batch of the insert that was left cannot be decoded", "sequence", seq, "error", err)
+				continue
+			}
+			l.block.Append(b, raw.Time)
+			l.note(seq, raw.Time, len(raw.Data))
+		}
+	}
+	p.Log.Info("repeating the insert that was left under its token", "token", intent.Token,
+		"messages", intent.Sequences.Count(), "still_unacknowledged", len(l.sequences), "flows", l.block.Rows())
+	if len(l.sequences) > 0 {
+		if err := p.Store.Write(ctx, l.block, intent.Token); err != nil {
+			return err
+		}
+	}
+	p.Metrics.settled.Inc()
+	p.ledger.Commit(l.newest)
+	return nil
+}

@@ -1,0 +1,244 @@
+// Package ledger remembers, in a JetStream key, what the collector has stored
+// and what it is about to store: the record that makes every batch stored once.
+//
+// The protocol of one insert is
+//
+//  1. Begin writes the insert's token and the stream sequences of its messages
+//     (the intent), and that everything before is done, in one compare-and-swap;
+//  2. the insert is made under that token until it succeeds;
+//  3. Commit marks the sequences done, in memory;
+//  4. the messages are acknowledged, which merely frees their space.
+//
+// Whoever starts finds the last intent, makes its insert again under the same
+// token (which ClickHouse stores once), and goes on. An acknowledgement that got
+// lost does no harm: the message comes again and is known. A collector that was
+// overtaken by another learns it in step 1 and gives its block up.
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket is the JetStream KV bucket of the ledgers.
+const Bucket = "EBBWATCH_COLLECTOR"
+
+// ErrOvertaken is wrapped by the error of a write that found the ledger changed
+// by another collector.
+var ErrOvertaken = errors.New("another collector has taken over")
+
+// Intent is an insert that may or may not have happened.
+type Intent struct {
+	Token     string `json:"token"`
+	Sequences Ranges `json:"sequences"`
+}
+
+func (i *Intent) valid() bool {
+	return i.Token != "" && i.Sequences.valid() && i.Sequences.Count() <= maxIntent
+}
+
+// maxIntent bounds the messages of one intent; the value must fit a message of NATS.
+const maxIntent = 1 << 20
+
+// record is what the key holds.
+type record struct {
+	// Stream is when the stream was created: sequences of another stream mean nothing.
+	Stream time.Time `json:"stream"`
+	Intent *Intent   `json:"intent,omitempty"`
+	Done   Ranges    `json:"done"`
+	// DoneUntil is the newest time at which a done message was stored. A stream
+	// that lost its end in a power failure gives sequences out again, at later times.
+	DoneUntil time.Time `json:"done_until"`
+}
+
+// Status is what the ledger knows about a message.
+type Status uint8
+
+// A message's way: New, Held from Hold to Commit, then Done.
+const (
+	New Status = iota
+	Held
+	Done
+)
+
+// Ledger is the ledger of one shard. Its methods may be called concurrently,
+// but there is one intent at a time.
+type Ledger struct {
+	kv  jetstream.KeyValue
+	key string
+
+	mu       sync.Mutex
+	revision uint64 // of the key, 0 if it does not exist
+	state    record
+	held     map[uint64]time.Time // sequence to the time it was stored
+}
+
+// Open creates the bucket if it does not exist. replicas is 1 or, in a NATS
+// cluster, that of the streams.
+func Open(ctx context.Context, js jetstream.JetStream, shard string, replicas int) (*Ledger, error) {
+	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: Bucket, Description: "Ebbwatch: what the collectors have stored and are about to store",
+		History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create bucket %s: %w", Bucket, err)
+	}
+	return &Ledger{kv: kv, key: "ledger." + shard, held: make(map[uint64]time.Time)}, nil
+}
+
+// Load reads the ledger and forgets what was held. stream is the creation time
+// of the stream that sequences refer to. It returns the intent that was left, nil
+// if there is none.
+func (l *Ledger) Load(ctx context.Context, stream time.Time) (*Intent, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.held)
+	l.revision, l.state = 0, record{Stream: stream}
+	entry, err := l.kv.Get(ctx, l.key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	var r record
+	if err := json.Unmarshal(entry.Value(), &r); err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	if !r.Done.valid() || r.Intent != nil && !r.Intent.valid() {
+		return nil, fmt.Errorf("read ledger: key %s of bucket %s is damaged", l.key, Bucket)
+	}
+	l.revision = entry.Revision()
+	if !r.Stream.Equal(stream) { // the stream was deleted: nothing of it can come again
+		return nil, nil
+	}
+	l.state = r
+	return r.Intent, nil
+}
+
+// Status returns what the ledger knows of the message that the stream stored
+// under sequence at stored.
+func (l *Ledger) Status(sequence uint64, stored time.Time) Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.held[sequence]; ok {
+		return Held
+	}
+	if l.state.Done.Contains(sequence) && !stored.After(l.state.DoneUntil) {
+		return Done
+	}
+	return New
+}
+
+// Hold notes that the message will be part of an insert.
+func (l *Ledger) Hold(sequence uint64, stored time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[sequence] = stored
+}
+
+// Discard marks a message done that is not to be stored.
+func (l *Ledger) Discard(sequence uint64, stored time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done(sequence, sequence, stored)
+}
+
+func (l *Ledger) done(first, last uint64, stored time.Time) {
+	l.state.Done = l.state.Done.Add(first, last)
+	if stored.After(l.state.DoneUntil) {
+		l.state.DoneUntil = stored
+	}
+}
+
+// Begin writes the intent. ErrOvertaken means that the block must be given up.
+// After any other error it is unknown whether the intent stands: call again with
+// the same intent.
+func (l *Ledger) Begin(ctx context.Context, intent Intent) error {
+	return l.write(ctx, &intent)
+}
+
+// Commit marks the messages of the intent done. newest is the latest time at
+// which one of them was stored.
+func (l *Ledger) Commit(newest time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.Intent == nil {
+		return
+	}
+	for _, r := range l.state.Intent.Sequences {
+		l.done(r[0], r[1], newest)
+		for s := r[0]; s <= r[1]; s++ {
+			delete(l.held, s)
+		}
+	}
+	l.state.Intent = nil
+}
+
+// CoverTo marks everything up to sequence done: the consumer's acknowledgement
+// floor, below which nothing is delivered. It keeps the set small.
+func (l *Ledger) CoverTo(sequence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sequence > 0 {
+		l.state.Done = l.state.Done.Add(1, sequence)
+	}
+}
+
+// Fragments returns how many ranges the done messages form.
+func (l *Ledger) Fragments() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.state.Done)
+}
+
+// End writes the ledger without an intent, so that the next start has nothing
+// to repeat.
+func (l *Ledger) End(ctx context.Context) error { return l.write(ctx, nil) }
+
+func (l *Ledger) write(ctx context.Context, intent *Intent) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := l.state
+	next.Intent = intent
+	value, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	revision, err := l.swap(ctx, value)
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		revision, err = l.mine(ctx, value)
+	}
+	if err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	l.revision, l.state = revision, next
+	return nil
+}
+
+func (l *Ledger) swap(ctx context.Context, value []byte) (uint64, error) {
+	if l.revision == 0 {
+		return l.kv.Create(ctx, l.key, value) // also over the marker of a key that somebody deleted
+	}
+	return l.kv.Update(ctx, l.key, value, l.revision)
+}
+
+// mine returns the key's revision if it holds value: an earlier write whose
+// answer got lost. Tokens are unique, so nobody else wrote that.
+func (l *Ledger) mine(ctx context.Context, value []byte) (uint64, error) {
+	entry, err := l.kv.Get(ctx, l.key)
+	if err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(entry.Value(), value) {
+		return 0, fmt.Errorf("%w: revision %d, expected %d", ErrOvertaken, entry.Revision(), l.revision)
+	}
+	return entry.Revision(), nil
+}

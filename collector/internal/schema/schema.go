@@ -1,0 +1,222 @@
+// Package schema brings a ClickHouse database to the schema of this build:
+// forward only, checked against what was applied before, one collector at a
+// time.
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
+	"github.com/ebbwatch/ebbwatch/migrations"
+)
+
+// Errors that no repetition cures.
+var (
+	// ErrChanged says that an applied migration is not the one of this build.
+	ErrChanged = errors.New("an applied migration was changed")
+	// ErrNewer says that the database was migrated by a newer build.
+	ErrNewer = errors.New("the database is newer than this build")
+	// ErrRefused says that ClickHouse refused a statement.
+	ErrRefused = errors.New("ClickHouse refuses a statement")
+)
+
+// Locker keeps two collectors from migrating at the same time.
+type Locker interface {
+	// Lock waits for the lock and returns a context that ends when it is lost,
+	// and a function that gives it back.
+	Lock(ctx context.Context) (context.Context, func(), error)
+}
+
+// Migrator applies migrations to one database.
+type Migrator struct {
+	ClickHouse chconn.Config
+	Migrations []migrations.Migration
+	Lock       Locker
+	Log        *slog.Logger
+	By         string // who applies, noted in schema_migrations: the build
+}
+
+// Run creates the database if needed, applies what it lacks, and returns that.
+// What it applied before an error stays applied; a file that failed in the
+// middle is repeated from its start by the next run.
+func (m *Migrator) Run(ctx context.Context) ([]migrations.Migration, error) {
+	if err := m.createDatabase(ctx); err != nil {
+		return nil, err
+	}
+	db, err := m.ClickHouse.Open(m.ClickHouse.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	if missing, err := m.missing(ctx, db); err != nil || len(missing) == 0 {
+		return nil, err // nothing to do needs no lock
+	}
+	ctx, unlock, err := m.Lock.Lock(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lock the migrations: %w", err)
+	}
+	defer unlock()
+	if err := exec(ctx, db, journal); err != nil {
+		return nil, fmt.Errorf("create table schema_migrations: %w", err)
+	}
+	missing, err := m.missing(ctx, db) // again: another collector may have been faster
+	if err != nil {
+		return nil, err
+	}
+	for i, migration := range missing {
+		if err := m.apply(ctx, db, migration); err != nil {
+			return missing[:i], err
+		}
+	}
+	return missing, nil
+}
+
+const journal = `CREATE TABLE IF NOT EXISTS schema_migrations
+(
+    version UInt32 COMMENT 'Number of the migration',
+    file String COMMENT 'Its file',
+    checksum String COMMENT 'SHA-256 of the file in hexadecimal: an applied file must never change',
+    applied DateTime64(3, 'UTC') COMMENT 'When its last step ended',
+    duration_ms UInt64 COMMENT 'Milliseconds that its steps took',
+    applied_by String COMMENT 'Build that applied it'
+)
+ENGINE = ReplacingMergeTree(applied)
+ORDER BY version
+COMMENT 'Migrations that were applied to this database. Written by the collector; do not edit.'`
+
+func (m *Migrator) createDatabase(ctx context.Context) error {
+	conn, err := m.ClickHouse.Open("")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var exists uint64
+	err = conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", m.ClickHouse.Database).Scan(&exists)
+	if err != nil {
+		return fmt.Errorf("look for database %s: %w", m.ClickHouse.Database, refusal(err))
+	}
+	if exists > 0 { // a user that may not create databases can still migrate
+		return nil
+	}
+	statement := fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s` COMMENT 'Ebbwatch: flows of every host, and what was concluded from them'", m.ClickHouse.Database)
+	if err := exec(ctx, conn, statement); err != nil {
+		return fmt.Errorf("create database %s: %w", m.ClickHouse.Database, err)
+	}
+	m.Log.Info("database created", "database", m.ClickHouse.Database)
+	return nil
+}
+
+// missing returns the migrations that are not applied, after it has held the
+// applied ones against those of this build.
+func (m *Migrator) missing(ctx context.Context, db clickhouse.Conn) ([]migrations.Migration, error) {
+	applied, err := m.applied(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	last := uint32(len(m.Migrations))
+	for version, a := range applied {
+		if version > last {
+			return nil, fmt.Errorf("%w: it has migration %s, this build ends at %s. Run the build that applied it (%s) or a later one",
+				ErrNewer, a.file, m.Migrations[last-1].File, a.by)
+		}
+	}
+	var missing []migrations.Migration
+	for _, want := range m.Migrations {
+		a, ok := applied[want.Version]
+		switch {
+		case !ok:
+			missing = append(missing, want)
+		case a.checksum != want.Checksum:
+			return nil, fmt.Errorf("%w: %s was applied with SHA-256 %s and now has %s. Restore the file as it was, and put the change into a new migration",
+				ErrChanged, want.File, a.checksum, want.Checksum)
+		case len(missing) > 0:
+			return nil, fmt.Errorf("%w: %s is applied and %s before it is not. Restore table schema_migrations from a backup", ErrChanged, want.File, missing[0].File)
+		}
+	}
+	return missing, nil
+}
+
+type entry struct{ file, checksum, by string }
+
+func (m *Migrator) applied(ctx context.Context, db clickhouse.Conn) (map[uint32]entry, error) {
+	var exists uint64
+	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = 'schema_migrations'", m.ClickHouse.Database).Scan(&exists)
+	if err != nil {
+		return nil, fmt.Errorf("look for table schema_migrations: %w", refusal(err))
+	}
+	if exists == 0 {
+		return nil, nil
+	}
+	rows, err := db.Query(ctx, "SELECT version, file, checksum, applied_by FROM schema_migrations FINAL")
+	if err != nil {
+		return nil, fmt.Errorf("read schema_migrations: %w", refusal(err))
+	}
+	defer rows.Close()
+	applied := make(map[uint32]entry)
+	for rows.Next() {
+		var version uint32
+		var e entry
+		if err := rows.Scan(&version, &e.file, &e.checksum, &e.by); err != nil {
+			return nil, fmt.Errorf("read schema_migrations: %w", err)
+		}
+		applied[version] = e
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read schema_migrations: %w", refusal(err))
+	}
+	return applied, nil
+}
+
+func (m *Migrator) apply(ctx context.Context, db clickhouse.Conn, migration migrations.Migration) error {
+	started := time.Now()
+	for i, step := range migration.Steps {
+		head, _, _ := strings.Cut(step, "\n")
+		m.Log.Info("migrating", "file", migration.File, "step", fmt.Sprintf("%d/%d", i+1, len(migration.Steps)), "statement", head)
+		if err := exec(ctx, db, step); err != nil {
+			return fmt.Errorf("migration %s, step %d of %d (%s): %w", migration.File, i+1, len(migration.Steps), head, err)
+		}
+	}
+	err := exec(ctx, db, "INSERT INTO schema_migrations (version, file, checksum, applied, duration_ms, applied_by) SETTINGS async_insert = 0 VALUES (?, ?, ?, now64(3), ?, ?)",
+		migration.Version, migration.File, migration.Checksum, uint64(time.Since(started).Milliseconds()), m.By)
+	if err != nil {
+		return fmt.Errorf("note migration %s as applied: %w", migration.File, err)
+	}
+	return nil
+}
+
+func exec(ctx context.Context, conn clickhouse.Conn, statement string, args ...any) error {
+	if err := conn.Exec(ctx, statement, args...); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return refusal(err)
+	}
+	return nil
+}
+
+// refusal marks an error with which the server answered, unless it passes by
+// itself (timeout, memory, read-only replica, too many queries, keeper).
+func refusal(err error) error {
+	var exception *clickhouse.Exception
+	if !errors.As(err, &exception) {
+		return err
+	}
+	switch exception.Code {
+	case 159, 202, 209, 210, 236, 241, 242, 425, 517, 999:
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
+}
+
+// Permanent reports whether err needs somebody to act before a repetition can
+// succeed.
+func Permanent(err error) bool {
+	return errors.Is(err, ErrChanged) || errors.Is(err, ErrNewer) || errors.Is(err, ErrRefused)
+}

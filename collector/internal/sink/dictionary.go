@@ -1,0 +1,58 @@
+package sink
+
+import "github.com/ClickHouse/ch-go/proto"
+
+// dictionary is a LowCardinality(String) column that is filled by the key of a
+// value instead of the value: a batch looks each of its few names up once, and
+// not once a row.
+type dictionary struct {
+	proto.ColLowCardinalityRaw
+	values proto.ColStr
+	keys   map[string]uint32
+	batch  []uint32 // keys of the names of the batch that is being appended
+}
+
+func (d *dictionary) init() {
+	d.keys = make(map[string]uint32)
+	d.Index, d.Key = &d.values, proto.KeyUInt32
+}
+
+// key returns the key of s.
+func (d *dictionary) key(s string) uint32 {
+	if k, ok := d.keys[s]; ok {
+		return k
+	}
+	k := uint32(len(d.keys))
+	d.keys[s] = k
+	d.values.Append(s)
+	return k
+}
+
+// repeat appends a key n times.
+func (d *dictionary) repeat(key uint32, n int) {
+	for range n {
+		d.Keys32 = append(d.Keys32, key)
+	}
+}
+
+// appendKeys appends names[i] for each i of indices.
+func (d *dictionary) appendKeys(names []string, indices []uint32) {
+	d.batch = d.batch[:0]
+	for _, s := range names {
+		d.batch = append(d.batch, d.key(s))
+	}
+	for _, i := range indices {
+		d.Keys32 = append(d.Keys32, d.batch[i])
+	}
+}
+
+// Reset empties the column. Its map is dropped when it has grown large, so that
+// a flood of names does not stay in memory.
+func (d *dictionary) Reset() {
+	d.values.Reset()
+	d.Keys32 = d.Keys32[:0]
+	if len(d.keys) > 1<<16 {
+		d.keys = make(map[string]uint32)
+	}
+	clear(d.keys)
+}

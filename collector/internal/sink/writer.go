@@ -1,0 +1,199 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
+)
+
+// Config says how inserts are made and repeated.
+type Config struct {
+	// Timeout bounds one attempt; after it the connection is renewed.
+	Timeout time.Duration `yaml:"timeout"`
+	// RetryMin and RetryMax bound the pause between attempts, which doubles.
+	RetryMin time.Duration `yaml:"retry_min"`
+	RetryMax time.Duration `yaml:"retry_max"`
+}
+
+// DefaultConfig returns the configuration for a server that is near.
+func DefaultConfig() Config {
+	return Config{Timeout: 2 * time.Minute, RetryMin: 200 * time.Millisecond, RetryMax: 15 * time.Second}
+}
+
+// Validate names the first key that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.Timeout < time.Second:
+		return errors.New("insert.timeout: must be at least 1s")
+	case c.RetryMin < time.Millisecond || c.RetryMax < c.RetryMin:
+		return errors.New("insert.retry_min: must be from 1ms to retry_max")
+	}
+	return nil
+}
+
+// Writer inserts blocks, one at a time. It is not safe for concurrent use,
+// except for Health.
+type Writer struct {
+	cfg     Config
+	conn    chconn.Config
+	log     *slog.Logger
+	metrics metrics
+	client  *ch.Client
+	trouble atomic.Pointer[error]
+	alarmed time.Time // when the last alarm was logged
+}
+
+type metrics struct {
+	rows    *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	retries *prometheus.CounterVec
+}
+
+// NewWriter returns a writer that has not connected yet.
+func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.Registerer) *Writer {
+	w := &Writer{cfg: cfg, conn: conn, log: log}
+	w.metrics = metrics{
+		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ebbwatch_collector_inserted_rows_total",
+			Help: "Rows committed to ClickHouse, by table. If it stands still while the lag grows, look at ebbwatch_collector_insert_retries_total and the collector's log.",
+		}, []string{"table"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "ebbwatch_collector_insert_seconds",
+			Help:    "Seconds of each insert that succeeded, by table. If most exceed ingest.block_age, ClickHouse is the bottleneck: look at its merges, or give it more cores or faster disks.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
+		}, []string{"table"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ebbwatch_collector_insert_retries_total",
+			Help: "Inserts that failed and are repeated; nothing is lost. network: check that ClickHouse runs and is reachable. pressure: ClickHouse is short of memory, disk or merges. schema: tables or grants do not fit this build; read the log.",
+		}, []string{"class"}),
+	}
+	reg.MustRegister(w.metrics.rows, w.metrics.seconds, w.metrics.retries)
+	for _, c := range []class{network, pressure, schema} {
+		w.metrics.retries.WithLabelValues(c.String())
+	}
+	return w
+}
+
+// settings make an insert synchronous, and repeatable with the same token:
+// neither the table nor any table behind a materialized view stores it twice.
+func settings(token string) []ch.Setting {
+	return []ch.Setting{
+		ch.SettingInt("async_insert", 0), // 1 by default since 26.2, and then tokens mean something else
+		ch.SettingInt("insert_deduplicate", 1),
+		ch.SettingInt("deduplicate_blocks_in_dependent_materialized_views", 1),
+		{Key: "insert_deduplication_token", Value: token, Important: true},
+		ch.SettingInt("materialized_views_ignore_errors", 0),
+	}
+}
+
+// Write stores the block: flows, then coverage, under tokens that derive from
+// token. It repeats until both are committed and returns an error only when ctx
+// ends first, and then it is unknown whether they are: write the same block
+// under the same token again.
+func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
+	for _, t := range []struct {
+		table string
+		input proto.Input
+		rows  int
+	}{{"flows", b.flows, b.Rows()}, {"coverage", b.coverage.input, b.coverage.rows()}} {
+		if t.rows == 0 {
+			continue
+		}
+		if err := w.repeat(ctx, t.table, t.input, token+":"+t.table); err != nil {
+			return err
+		}
+		w.metrics.rows.WithLabelValues(t.table).Add(float64(t.rows))
+	}
+	return nil
+}
+
+func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, token string) error {
+	pause := w.cfg.RetryMin
+	for {
+		started := time.Now()
+		err := w.insert(ctx, table, input, token)
+		if err == nil {
+			w.metrics.seconds.WithLabelValues(table).Observe(time.Since(started).Seconds())
+			if w.trouble.Swap(nil) != nil {
+				w.log.Info("inserts succeed again", "table", table)
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("insert into %s: %w", table, context.Cause(ctx))
+		}
+		c := classify(err)
+		w.metrics.retries.WithLabelValues(c.String()).Inc()
+		w.report(c, table, err)
+		if c == schema {
+			pause = w.cfg.RetryMax
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2+1)): // jitter: collectors must not come back in step
+		}
+		pause = min(2*pause, w.cfg.RetryMax)
+	}
+}
+
+// insert makes one attempt. After an error the connection is not used again,
+// because it may be in the middle of a message.
+func (w *Writer) insert(ctx context.Context, table string, input proto.Input, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+	defer cancel()
+	if w.client == nil || w.client.IsClosed() {
+		client, err := w.conn.Dial(ctx, w.cfg.Timeout)
+		if err != nil {
+			return err
+		}
+		w.client = client
+	}
+	err := w.client.Do(ctx, ch.Query{Body: input.Into(table), Input: input, Settings: settings(token)})
+	if err != nil {
+		w.Close()
+		return fmt.Errorf("insert into %s: %w", table, err)
+	}
+	return nil
+}
+
+// report notes the trouble for Health and logs it: at once when it is new, and
+// every minute while it lasts.
+func (w *Writer) report(c class, table string, err error) {
+	isNew := w.trouble.Swap(&err) == nil
+	if !isNew && time.Since(w.alarmed) < time.Minute {
+		return
+	}
+	w.alarmed = time.Now()
+	if c == schema {
+		w.log.Error("clickhouse refuses inserts; nothing is dropped, batches wait in nats until this is repaired", "table", table, "error", err)
+		return
+	}
+	w.log.Warn("insert failed, repeating", "table", table, "class", c.String(), "error", err)
+}
+
+// Health returns why the last insert failed, nil if it succeeded. It may be
+// called concurrently.
+func (w *Writer) Health() error {
+	if err := w.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Close closes the connection; Write opens a new one.
+func (w *Writer) Close() {
+	if w.client != nil {
+		_ = w.client.Close() // nothing is pending: an insert is over when Do returns
+		w.client = nil
+	}
+}
