@@ -20,6 +20,9 @@ type Config struct {
 	// PacketTime takes each packet's own time stamp in place of the clock, for
 	// captures that are replayed with Run. Times are then whatever Run was given.
 	PacketTime bool `yaml:"-"`
+
+	// For tests: force the general parser, or entries that all CPUs share.
+	generalParser, sharedEntries bool
 }
 
 // AttachMode is a way to hook a program to an interface.

@@ -1,6 +1,10 @@
 package flowbpf
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+)
 
 // Direction is the hook that a packet passed.
 type Direction uint8
@@ -49,8 +53,8 @@ type Side struct {
 	// header: FIN is 1, CWR 0x80, AE (once NS) 0x100.
 	Flags uint16
 	// When this side first sent a SYN without ACK, a SYN with ACK, a FIN, and a
-	// RST: CLOCK_MONOTONIC, to the microsecond; 0 if it did not. The times of one
-	// entry are distinct and in the order of the packets.
+	// RST: CLOCK_MONOTONIC, to the microsecond; 0 if it did not. Events that one
+	// CPU saw have distinct times in the order of the packets.
 	SYNNS, SYNACKNS, FINNS, RSTNS int64
 }
 
@@ -84,4 +88,69 @@ func (t *Totals) Balanced() bool {
 	sum.Add(t.Overflow)
 	sum.Add(t.Other)
 	return sum == t.Seen
+}
+
+// eventShift is the unit of event times in struct ebb_flow: 1024 ns.
+const eventShift = 10
+
+// setKey4 and setKey6 set what the key of a map entry says.
+func (e *Entry) setKey4(k *key4) {
+	var a, b [4]byte
+	binary.NativeEndian.PutUint32(a[:], k.A)
+	binary.NativeEndian.PutUint32(b[:], k.B)
+	e.A, e.B = netip.AddrFrom4(a), netip.AddrFrom4(b)
+	e.setRest(k.Rest.A_port, k.Rest.B_port, k.Rest.Ifindex, k.Rest.Tags)
+}
+
+func (e *Entry) setKey6(k *key6) {
+	var a, b [16]byte
+	for i := range 2 {
+		binary.NativeEndian.PutUint64(a[8*i:], k.A[i])
+		binary.NativeEndian.PutUint64(b[8*i:], k.B[i])
+	}
+	e.A, e.B = netip.AddrFrom16(a), netip.AddrFrom16(b)
+	e.setRest(k.Rest.A_port, k.Rest.B_port, k.Rest.Ifindex, k.Rest.Tags)
+}
+
+// setRest takes ports in network byte order.
+func (e *Entry) setRest(aPort, bPort uint16, ifindex, tags uint32) {
+	e.APort, e.BPort = bits.ReverseBytes16(aPort), bits.ReverseBytes16(bPort)
+	e.Ifindex = ifindex
+	e.Proto = uint8(tags)
+	e.VLAN, e.InnerVLAN = uint16(tags>>8&0xfff), uint16(tags>>20)
+}
+
+func (e *Entry) setFlow(f *flow) {
+	e.FirstNS = int64(f.FirstNs)
+	e.LastNS = int64(max(f.FirstNs, f.LastNs)) // the coarse clock runs up to a tick behind
+	e.FirstSide = f.FirstSide
+	e.FirstDirection = Direction(f.FirstDirection)
+	e.ICMPType, e.ICMPCode = f.IcmpType, f.IcmpCode
+	e.Egress = Counters{f.Egress.Packets, f.Egress.Bytes}
+	for i := range e.Side {
+		ev := &f.Event[i]
+		e.Side[i] = Side{
+			Counters: Counters{f.Side[i].Packets, f.Side[i].Bytes},
+			Flags:    f.Flags[i],
+			SYNNS:    eventNS(f, ev[0]), SYNACKNS: eventNS(f, ev[1]),
+			FINNS: eventNS(f, ev[2]), RSTNS: eventNS(f, ev[3]),
+		}
+	}
+}
+
+func eventNS(f *flow, at uint32) int64 {
+	if at == 0 {
+		return 0
+	}
+	return int64(f.FirstNs) + int64(at-1)<<eventShift
+}
+
+// addRow adds one CPU's struct ebb_total.
+func (t *Totals) addRow(row *[64]byte) {
+	for i, to := range []*uint64{
+		&t.Seen.Packets, &t.Seen.Bytes, &t.Overflow.Packets, &t.Overflow.Bytes,
+		&t.Other.Packets, &t.Other.Bytes, &t.Full, &t.Refused,
+	} {
+		*to += binary.NativeEndian.Uint64(row[8*i:])
+	}
 }

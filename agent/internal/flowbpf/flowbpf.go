@@ -1,64 +1,200 @@
 // Package flowbpf owns the BPF datapath: it loads the programs of bpf/,
 // attaches them to interfaces, and drains what they counted.
+//
+// # Exactness
+//
+// Everything that counts exists twice, in two generations. A program reads the
+// number of the active generation once, before anything else, and counts only
+// there. Drain writes the other number and then updates a slot of a map of maps
+// with the map that it already holds: the kernel returns from that call after
+// an RCU grace period (maybe_wait_bpf_programs), so every program that still
+// used the old generation has ended. What Drain then reads is final, entries
+// and totals alike, and they cover the same packets.
 package flowbpf
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
-)
+	"sync"
 
-// errTODO marks what the datapath cannot do yet.
-var errTODO = errors.New("not implemented yet")
+	"github.com/cilium/ebpf"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
+)
 
 // Datapath is a loaded set of programs and maps. Attach, Detach, Drain, Full
 // and MapBytes may be called from several goroutines; Close must be the last call.
 type Datapath struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	cpus int
+	mode AttachMode
+
+	objs   objects.FlowObjects
+	inner  [2][2]*ebpf.Map // generation, family
+	totals *ebpf.Memory
+
+	mu         sync.Mutex // guards what follows, and the maps against two drains
+	generation uint32
+	points     pointTable
+	attached   map[int]*attachment
+	arena      arena
 }
 
+// The families of flow maps.
+const (
+	family4 = iota
+	family6
+)
+
 // Load loads programs and maps into the kernel; nothing is attached yet.
-// It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root.
+// It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root. With tc in use it
+// removes filters that a killed agent left behind in this network namespace.
 func Load(cfg Config, log *slog.Logger) (*Datapath, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("load datapath: %w", err)
 	}
-	return &Datapath{cfg: cfg, log: log}, nil
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count cpus: %w", err)
+	}
+	d := &Datapath{
+		cfg: cfg, log: log, cpus: cpus,
+		points:   newPointTable(cfg.MaxInterfaces),
+		attached: make(map[int]*attachment),
+	}
+	if err := d.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("load datapath: %w", err), d.Close())
+	}
+	if err := d.chooseMode(); err != nil {
+		return nil, errors.Join(fmt.Errorf("load datapath: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+func (d *Datapath) load() error {
+	spec, err := objects.LoadFlow()
+	if err != nil {
+		return fmt.Errorf("read objects: %w", err)
+	}
+	if err := d.size(spec); err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(&d.objs, nil); err != nil {
+		var refused *ebpf.VerifierError
+		if errors.As(err, &refused) {
+			d.log.Debug("verifier refused a program", "log", fmt.Sprintf("%-20v", refused))
+		}
+		return fmt.Errorf("load programs: %w", err)
+	}
+	for family, outer := range []*ebpf.Map{d.objs.EbbFlows4, d.objs.EbbFlows6} {
+		name := []string{objects.FlowMapEbbFlows4, objects.FlowMapEbbFlows6}[family]
+		for generation := range uint32(2) {
+			m, err := ebpf.NewMap(spec.Maps[name].InnerMap)
+			if err != nil {
+				return fmt.Errorf("create flow map: %w", err)
+			}
+			d.inner[generation][family] = m
+			if err := outer.Put(generation, m); err != nil {
+				return fmt.Errorf("install flow map: %w", err)
+			}
+		}
+	}
+	if d.totals, err = d.objs.EbbTotals.Memory(); err != nil {
+		return fmt.Errorf("map totals: %w", err)
+	}
+	return nil
+}
+
+// size fits maps and constants to the configuration and the machine.
+func (d *Datapath) size(spec *ebpf.CollectionSpec) error {
+	spec.Maps[objects.FlowMapEbbFlows4].InnerMap.MaxEntries = d.cfg.MaxFlows
+	spec.Maps[objects.FlowMapEbbFlows6].InnerMap.MaxEntries = d.cfg.MaxFlows
+	slots := d.points.slots()
+	spec.Maps[objects.FlowMapEbbPoints].MaxEntries = slots
+	spec.Maps[objects.FlowMapEbbTotals].MaxEntries = d.totalIndex(2, 0, 0, Ingress)
+	for name, value := range map[string]any{
+		objects.FlowVarEbbCpus:       uint32(d.cpus),
+		objects.FlowVarEbbSlots:      slots,
+		objects.FlowVarEbbSlotMask:   d.points.mask,
+		objects.FlowVarEbbPacketTime: boolByte(d.cfg.PacketTime),
+		objects.FlowVarEbbAtomic:     boolByte(d.cfg.sharedEntries || preemptRT()),
+		objects.FlowVarEbbFastPath:   boolByte(!d.cfg.generalParser),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // Close detaches everything and frees programs and maps.
-func (d *Datapath) Close() error { return nil }
-
-// Attach hooks both directions of the interface. It returns ErrAttached if it
-// is attached already, and ErrTooMany beyond MaxInterfaces.
-func (d *Datapath) Attach(ifindex int) error { return errTODO }
-
-// Detach unhooks the interface. What it counted until now is part of the next
-// drain. Detaching what is not attached, or is gone, is no error.
-func (d *Datapath) Detach(ifindex int) error { return nil }
-
-// Mode returns the attach mechanism in use: tcx or tc.
-func (d *Datapath) Mode() AttachMode { return d.cfg.Attach }
-
-// MapBytes returns the kernel memory that the maps take when full, in bytes.
-func (d *Datapath) MapBytes() uint64 { return 0 }
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for ifindex := range d.attached {
+		errs = append(errs, d.detach(ifindex))
+	}
+	for _, families := range d.inner {
+		for _, m := range families {
+			if m != nil {
+				errs = append(errs, m.Close())
+			}
+		}
+	}
+	errs = append(errs, d.objs.Close())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close datapath: %w", err)
+	}
+	return nil
+}
 
 // Full reports whether the active buffer has refused a flow since the last
 // drain. It costs a memory read.
-func (d *Datapath) Full() bool { return false }
+func (d *Datapath) Full() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var full [2]uint32
+	if err := d.objs.EbbFull.Get(&full); err != nil {
+		return false
+	}
+	return full[d.generation] != 0
+}
 
-// Drain ends the interval: it swaps the buffers, waits until no CPU writes
-// into the old one, calls visit once for each conversation in it, in no
-// particular order, and returns the account of every attach point. The Entry
-// belongs to Drain and is overwritten after visit returns.
-//
-// After an error the interval's entries that were not visited are lost and the
-// totals say so: they do not balance.
-func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) { return nil, errTODO }
+// MapBytes returns the kernel memory that the maps take when full, in bytes:
+// the kernel's own account where it has one (since Linux 6.4 it includes all
+// overhead), else the sum of keys and values.
+func (d *Datapath) MapBytes() uint64 {
+	maps := []*ebpf.Map{
+		d.objs.EbbFlows4, d.objs.EbbFlows6, d.objs.EbbTotals, d.objs.EbbPoints, d.objs.EbbFragments,
+		d.inner[0][family4], d.inner[0][family6], d.inner[1][family4], d.inner[1][family6],
+	}
+	var sum uint64
+	for _, m := range maps {
+		if m == nil {
+			continue
+		}
+		if info, err := m.Info(); err == nil {
+			if bytes, ok := info.Memlock(); ok {
+				sum += bytes
+				continue
+			}
+		}
+		sum += uint64(m.MaxEntries()) * uint64(m.KeySize()+m.ValueSize())
+	}
+	return sum
+}
 
-// Errors that callers decide on.
-var (
-	ErrAttached = errors.New("interface is attached already")
-	ErrTooMany  = errors.New("too many interfaces attached")
-)
+// totalIndex is where ebb_find_total in bpf/lib/count.h looks.
+func (d *Datapath) totalIndex(generation, cpu, slot uint32, dir Direction) uint32 {
+	return ((generation*uint32(d.cpus)+cpu)*d.points.slots()+slot)*2 + uint32(dir)
+}
+
+func boolByte(v bool) uint8 {
+	if v {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,185 @@
+package flowbpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
+)
+
+// Errors that callers decide on.
+var (
+	ErrAttached = errors.New("interface is attached already")
+	ErrTooMany  = errors.New("too many interfaces attached")
+)
+
+// How the frames of an interface begin: enum ebb_link of bpf/lib/types.h.
+const (
+	linkUnknown  = 0
+	linkEthernet = 1
+	linkIP       = 2
+)
+
+// attachment is what hooks one interface: tcx links, or tc filters.
+type attachment struct {
+	links   []link.Link
+	filters []*tcFilter
+}
+
+// Attach hooks both directions of the interface, before the programs that are
+// there. Of a loopback interface it hooks ingress alone, as every packet passes
+// both hooks. It returns ErrAttached if the interface is attached already, and
+// ErrTooMany beyond MaxInterfaces.
+//
+// The tcx links and their programs end with the process, however it ends.
+func (d *Datapath) Attach(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.attached[ifindex] != nil {
+		return ErrAttached
+	}
+	if len(d.attached) >= int(d.cfg.MaxInterfaces) {
+		return ErrTooMany
+	}
+	l, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return fmt.Errorf("find interface %d: %w", ifindex, err)
+	}
+	if err := d.register(uint32(ifindex), linkOf(l.Attrs().EncapType)); err != nil {
+		return err
+	}
+	a := &attachment{}
+	d.attached[ifindex] = a
+	dirs := []Direction{Ingress, Egress}
+	if l.Attrs().EncapType == "loopback" {
+		dirs = dirs[:1]
+	}
+	for _, dir := range dirs {
+		if err := d.hook(a, ifindex, dir); err != nil {
+			return errors.Join(fmt.Errorf("attach %s %s of interface %d: %w", d.mode, dir, ifindex, err), d.detach(ifindex))
+		}
+	}
+	return nil
+}
+
+// register gives the interface a slot before any program can look for it.
+func (d *Datapath) register(ifindex, linkType uint32) error {
+	slot, err := d.points.add(ifindex)
+	if err != nil {
+		return err
+	}
+	if err := d.objs.EbbPoints.Put(slot, objects.FlowEbbPoint{Ifindex: ifindex, Link: linkType}); err != nil {
+		d.points.retire(ifindex)
+		return fmt.Errorf("register interface %d: %w", ifindex, err)
+	}
+	return nil
+}
+
+func (d *Datapath) hook(a *attachment, ifindex int, dir Direction) error {
+	if d.mode == AttachTC {
+		f, err := addTCFilter(ifindex, dir, d.program(dir))
+		if err != nil {
+			return err
+		}
+		a.filters = append(a.filters, f)
+		return nil
+	}
+	l, err := attachTCX(ifindex, dir, d.program(dir))
+	if err != nil {
+		return err
+	}
+	a.links = append(a.links, l)
+	return nil
+}
+
+func attachTCX(ifindex int, dir Direction, prog *ebpf.Program) (link.Link, error) {
+	typ := ebpf.AttachTCXIngress
+	if dir == Egress {
+		typ = ebpf.AttachTCXEgress
+	}
+	return link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: typ, Anchor: link.Head()})
+}
+
+func (d *Datapath) program(dir Direction) *ebpf.Program {
+	if dir == Egress {
+		return d.objs.EbbEgress
+	}
+	return d.objs.EbbIngress
+}
+
+// Detach unhooks the interface. What it counted until now is part of the next
+// drain. Detaching what is not attached, or is gone, is no error.
+func (d *Datapath) Detach(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.detach(ifindex)
+}
+
+func (d *Datapath) detach(ifindex int) error {
+	a := d.attached[ifindex]
+	if a == nil {
+		return nil
+	}
+	delete(d.attached, ifindex)
+	d.points.retire(uint32(ifindex))
+	var errs []error
+	for _, l := range a.links {
+		errs = append(errs, l.Close())
+	}
+	for _, f := range a.filters {
+		errs = append(errs, f.remove())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("detach interface %d: %w", ifindex, err)
+	}
+	return nil
+}
+
+// Mode returns the attach mechanism in use: tcx or tc.
+func (d *Datapath) Mode() AttachMode { return d.mode }
+
+// chooseMode settles what AttachAuto means here.
+func (d *Datapath) chooseMode() error {
+	d.mode = d.cfg.Attach
+	if d.mode == AttachAuto {
+		d.mode = AttachTCX
+		if err := probeTCX(d.objs.EbbEmpty); err != nil {
+			d.mode = AttachTC
+			d.log.Info("tcx does not work here, using tc", "error", err)
+		}
+	}
+	if d.mode == AttachTC {
+		if err := removeStaleTCFilters(); err != nil {
+			return fmt.Errorf("remove stale tc filters: %w", err)
+		}
+	}
+	return nil
+}
+
+// loopback is the index of lo in every network namespace.
+const loopback = 1
+
+// probeTCX hooks a program that does nothing to the loopback interface for a moment.
+func probeTCX(empty *ebpf.Program) error {
+	l, err := attachTCX(loopback, Egress, empty)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// linkOf says how frames begin on an interface of this type (ARPHRD_ of
+// linux/if_arp.h, as netlink names it).
+func linkOf(encap string) uint32 {
+	switch encap {
+	case "ether", "loopback":
+		return linkEthernet
+	case "none", "void", "ppp", "slip", "cslip", "slip6", "cslip6", "rawip", "ipip", "tunnel6", "sit", "gre", "gre6":
+		return linkIP
+	}
+	return linkUnknown
+}

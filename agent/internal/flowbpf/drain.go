@@ -1,0 +1,253 @@
+package flowbpf
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
+)
+
+type (
+	key4  = objects.FlowEbbKey4
+	key6  = objects.FlowEbbKey6
+	flow  = objects.FlowEbbFlow
+	total = objects.FlowEbbTotal
+)
+
+// drainBatch is how many entries one system call takes from a map.
+const drainBatch = 4096
+
+// Drain ends the interval: it swaps the buffers, waits until no CPU writes
+// into the old one, calls visit once for each conversation in it, in no
+// particular order, and returns the account of every attach point that is
+// attached or was when the interval began. The Entry belongs to Drain and is
+// overwritten after visit returns. visit must not call the Datapath.
+//
+// After an error the interval is incomplete: what could not be read stays in
+// its buffer for the drain after the next, together with the totals.
+func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.generation
+	if err := d.swap(); err != nil {
+		return nil, fmt.Errorf("swap buffers: %w", err)
+	}
+	recorded := make(map[point2]Counters)
+	sum := func(e *Entry) {
+		in := e.Side[0].Counters
+		in.Add(e.Side[1].Counters)
+		in.Packets -= e.Egress.Packets
+		in.Bytes -= e.Egress.Bytes
+		addTo(recorded, point2{e.Ifindex, Ingress}, in)
+		addTo(recorded, point2{e.Ifindex, Egress}, e.Egress)
+		visit(e)
+	}
+	if err := drainMap(&d.arena, &d.arena.keys4, &d.arena.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, sum); err != nil {
+		return nil, fmt.Errorf("drain ipv4 flows: %w", err)
+	}
+	if err := drainMap(&d.arena, &d.arena.keys6, &d.arena.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, sum); err != nil {
+		return nil, fmt.Errorf("drain ipv6 flows: %w", err)
+	}
+	totals, err := d.drainTotals(old, recorded)
+	if err != nil {
+		return nil, fmt.Errorf("drain totals: %w", err)
+	}
+	return totals, d.reopen(old)
+}
+
+// point2 names an attach point.
+type point2 struct {
+	ifindex uint32
+	dir     Direction
+}
+
+func addTo(m map[point2]Counters, p point2, c Counters) {
+	if c == (Counters{}) {
+		return
+	}
+	s := m[p]
+	s.Add(c)
+	m[p] = s
+}
+
+// swap makes the other generation the active one and returns when no program
+// uses the old one any more.
+func (d *Datapath) swap() error {
+	old := d.generation
+	if err := d.objs.EbbGeneration.Set(1 - old); err != nil {
+		return err
+	}
+	d.generation = 1 - old
+	// Not for the content: for the grace period at the end of the call.
+	return d.objs.EbbFlows4.Put(old, d.inner[old][family4])
+}
+
+// reopen makes a drained generation ready for its next turn.
+func (d *Datapath) reopen(old uint32) error {
+	var full [2]uint32
+	if err := d.objs.EbbFull.Get(&full); err != nil {
+		return fmt.Errorf("reopen buffer: %w", err)
+	}
+	if full[old] != 0 {
+		// A program may set the other element meanwhile; if this write undoes
+		// that, the next insert that fails sets it again.
+		full[old] = 0
+		if err := d.objs.EbbFull.Set(full); err != nil {
+			return fmt.Errorf("reopen buffer: %w", err)
+		}
+	}
+	for slot := range d.points.table {
+		if p := &d.points.table[slot]; p.retired {
+			if err := d.objs.EbbPoints.Put(uint32(slot), objects.FlowEbbPoint{}); err != nil {
+				return fmt.Errorf("free slot: %w", err)
+			}
+			*p = point{}
+		}
+	}
+	return nil
+}
+
+// arena keeps the memory of a drain for the next one.
+type arena struct {
+	keys4  []key4
+	keys6  []key6
+	index4 map[key4]uint32
+	index6 map[key6]uint32
+	flows  []flow
+}
+
+// drainMap empties m, merges the entries that CPUs made of one conversation,
+// and visits the results.
+func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, strip func(*K), set func(*Entry, *K), visit func(*Entry)) error {
+	if *index == nil {
+		*index = make(map[K]uint32)
+	}
+	clear(*index)
+	n, err := readMap(keys, &a.flows, m)
+	if err != nil {
+		return err
+	}
+	live := 0
+	for i := range n {
+		k := (*keys)[i]
+		strip(&k)
+		if first, ok := (*index)[k]; ok {
+			merge(&a.flows[first], &a.flows[i])
+			continue
+		}
+		(*keys)[live], a.flows[live] = k, a.flows[i]
+		(*index)[k] = uint32(live)
+		live++
+	}
+	var e Entry
+	for i := range live {
+		set(&e, &(*keys)[i])
+		e.setFlow(&a.flows[i])
+		visit(&e)
+	}
+	return nil
+}
+
+// readMap moves all entries of m to the front of keys and flows, which grow as needed.
+func readMap[K any](keys *[]K, flows *[]flow, m *ebpf.Map) (int, error) {
+	var cursor ebpf.MapBatchCursor
+	for n := 0; ; {
+		for len(*keys) < n+drainBatch {
+			*keys = append(*keys, make([]K, drainBatch)...)
+		}
+		for len(*flows) < n+drainBatch {
+			*flows = append(*flows, make([]flow, drainBatch)...)
+		}
+		count, err := m.BatchLookupAndDelete(&cursor, (*keys)[n:n+drainBatch], (*flows)[n:n+drainBatch], nil)
+		n += count
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return n, nil // the end of the map
+		}
+		if err != nil {
+			return n, fmt.Errorf("look up and delete: %w", err)
+		}
+	}
+}
+
+func stripCPU4(k *key4) { k.Rest.Cpu = 0 }
+func stripCPU6(k *key6) { k.Rest.Cpu = 0 }
+
+// merge adds what another CPU counted of the same conversation.
+func merge(to, from *flow) {
+	if from.FirstNs < to.FirstNs {
+		rebase(to, from.FirstNs)
+		to.FirstSide, to.FirstDirection = from.FirstSide, from.FirstDirection
+		to.IcmpType, to.IcmpCode = from.IcmpType, from.IcmpCode
+	} else {
+		rebase(from, to.FirstNs)
+	}
+	to.LastNs = max(to.LastNs, from.LastNs)
+	to.Egress.Packets += from.Egress.Packets
+	to.Egress.Bytes += from.Egress.Bytes
+	for side := range to.Side {
+		to.Side[side].Packets += from.Side[side].Packets
+		to.Side[side].Bytes += from.Side[side].Bytes
+		to.Flags[side] |= from.Flags[side]
+		for i, at := range from.Event[side] {
+			if at != 0 && (to.Event[side][i] == 0 || at < to.Event[side][i]) {
+				to.Event[side][i] = at
+			}
+		}
+	}
+}
+
+// rebase moves the origin of f's event times back to first.
+func rebase(f *flow, first uint64) {
+	shift := (f.FirstNs - first) >> eventShift
+	for side := range f.Event {
+		for i, at := range f.Event[side] {
+			if at != 0 {
+				f.Event[side][i] = uint32(min(uint64(at)+shift, math.MaxUint32))
+			}
+		}
+	}
+	f.FirstNs = first
+}
+
+func (d *Datapath) drainTotals(generation uint32, recorded map[point2]Counters) ([]Totals, error) {
+	var totals []Totals
+	for slot := range d.points.table {
+		ifindex := d.points.table[slot].ifindex
+		if ifindex == 0 && slot != 0 {
+			continue
+		}
+		for _, dir := range []Direction{Ingress, Egress} {
+			t := Totals{Ifindex: ifindex, Direction: dir, Recorded: recorded[point2{ifindex, dir}]}
+			if err := d.sumTotals(&t, generation, uint32(slot)); err != nil {
+				return nil, err
+			}
+			if slot != 0 || t.Seen != (Counters{}) {
+				totals = append(totals, t)
+			}
+		}
+	}
+	return totals, nil
+}
+
+// sumTotals adds up every CPU's row and clears it.
+func (d *Datapath) sumTotals(t *Totals, generation, slot uint32) error {
+	const size = 64 // of struct ebb_total; the layout test holds it
+	var row [size]byte
+	for cpu := range uint32(d.cpus) {
+		at := int64(d.totalIndex(generation, cpu, slot, t.Direction)) * size
+		if _, err := d.totals.ReadAt(row[:], at); err != nil {
+			return fmt.Errorf("read totals: %w", err)
+		}
+		if row == [size]byte{} {
+			continue
+		}
+		t.addRow(&row)
+		if _, err := d.totals.WriteAt(make([]byte, size), at); err != nil {
+			return fmt.Errorf("clear totals: %w", err)
+		}
+	}
+	return nil
+}

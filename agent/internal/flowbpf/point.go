@@ -1,0 +1,68 @@
+package flowbpf
+
+import (
+	"fmt"
+	"math/bits"
+	"os"
+	"strings"
+)
+
+// Probes is EBB_PROBES of bpf/lib/maps.h: how many slots may hold an interface.
+const probes = 8
+
+// point is where an interface's totals stand.
+type point struct {
+	ifindex uint32
+	// retired: detached, but the totals of the last interval are not drained yet.
+	retired bool
+}
+
+// pointTable mirrors ebb_points: a hash table with open addressing of which
+// lookups always look at all probes, so that a slot can be freed at any time.
+// Slot 0 is for packets of interfaces that are not in the table.
+type pointTable struct {
+	mask  uint32
+	table []point
+}
+
+func newPointTable(maxInterfaces uint32) pointTable {
+	size := uint32(1) << bits.Len32(2*maxInterfaces-1)
+	return pointTable{mask: size - 1, table: make([]point, 1+size+probes-1)}
+}
+
+func (t *pointTable) slots() uint32 { return uint32(len(t.table)) }
+
+// add returns the slot of the interface, a new one if it has none.
+func (t *pointTable) add(ifindex uint32) (slot uint32, err error) {
+	first := 1 + ifindex&t.mask
+	for slot := first; slot < first+probes; slot++ {
+		if t.table[slot].ifindex == ifindex {
+			t.table[slot].retired = false
+			return slot, nil
+		}
+	}
+	for slot := first; slot < first+probes; slot++ {
+		if t.table[slot].ifindex == 0 {
+			t.table[slot] = point{ifindex: ifindex}
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: no slot for interface %d", ErrTooMany, ifindex)
+}
+
+// retire marks the interface's slot to be freed after the next drain.
+func (t *pointTable) retire(ifindex uint32) {
+	first := 1 + ifindex&t.mask
+	for slot := first; slot < first+probes; slot++ {
+		if t.table[slot].ifindex == ifindex {
+			t.table[slot].retired = true
+		}
+	}
+}
+
+// preemptRT reports whether the kernel can preempt a BPF program by another run
+// of it on the same CPU.
+func preemptRT() bool {
+	b, err := os.ReadFile("/sys/kernel/realtime")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}

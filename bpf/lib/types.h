@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef EBB_TYPES_H
+#define EBB_TYPES_H
+
+/*
+ * The types that user space reads. Padding is explicit; agent/internal/flowbpf
+ * takes the layout from BTF and tests it.
+ */
+
+enum ebb_direction {
+	EBB_INGRESS = 0,
+	EBB_EGRESS = 1,
+};
+
+/* How the frames of an interface begin. */
+enum ebb_link {
+	EBB_LINK_UNKNOWN = 0, /* everything is counted as other */
+	EBB_LINK_ETHERNET = 1,
+	EBB_LINK_IP = 2, /* no link-layer header: tun, ppp, IP tunnels */
+};
+
+/*
+ * What tells flows apart beside the addresses. Each CPU has entries of its own,
+ * so that it adds to them without atomic operations and no two CPUs can race to
+ * insert one; user space merges them. Unlike a per-CPU map, this takes memory
+ * only for the CPUs that really see the flow.
+ */
+struct ebb_rest {
+	__be16 a_port;
+	__be16 b_port;
+	__u32 ifindex;
+	__u32 tags; /* bits 0-7 protocol, 8-19 outermost VLAN id, 20-31 the next one */
+	__u32 cpu;
+};
+
+/* The endpoint a is the lower one, by address and then by port. */
+struct ebb_key4 {
+	__be32 a;
+	__be32 b;
+	struct ebb_rest rest;
+};
+
+struct ebb_key6 {
+	__u64 a[2]; /* network byte order */
+	__u64 b[2];
+	struct ebb_rest rest;
+};
+
+struct ebb_counter {
+	__u64 packets; /* as on the wire: a GSO super-packet counts its segments */
+	__u64 bytes;   /* of frames with link-layer header and VLAN tags */
+};
+
+/* The first time a side did what decides a TCP connection's state. */
+enum ebb_event {
+	EBB_SYN = 0, /* without ACK */
+	EBB_SYNACK = 1,
+	EBB_FIN = 2,
+	EBB_RST = 3,
+	EBB_EVENTS = 4,
+};
+
+struct ebb_flow {
+	__u64 first_ns; /* CLOCK_MONOTONIC, precise */
+	__u64 last_ns;	/* the coarse clock, can be a tick below first_ns */
+	struct ebb_counter side[2];
+	struct ebb_counter egress; /* the part of both sides that passed the egress hook */
+	__u16 flags[2];		   /* TCP flags of each side, OR-ed, bit 8 is AE */
+	__u8 first_side;
+	__u8 first_direction;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	/*
+	 * 0: did not happen; else 1 + the time since first_ns in units of 1024 ns,
+	 * raised where needed so that the entry's events are strictly ordered.
+	 */
+	__u32 event[2][EBB_EVENTS];
+	__u32 last_event;
+	__u32 pad;
+};
+
+/* Where an interface's totals stand. */
+struct ebb_point {
+	__u32 ifindex; /* 0: free */
+	__u32 link;    /* enum ebb_link */
+};
+
+/* One CPU's account of one attach point in one generation: a cache line. */
+struct ebb_total {
+	struct ebb_counter seen;
+	struct ebb_counter overflow;
+	struct ebb_counter other;
+	__u64 full;    /* packets of overflow that met a full map */
+	__u64 refused; /* packets of overflow that the kernel refused otherwise */
+};
+
+/* Which datagram a fragment belongs to. */
+struct ebb_fragment_key {
+	__u64 src[2]; /* IPv4: in the first half */
+	__u64 dst[2];
+	__u32 id;
+	__u32 ifindex;
+	__u32 tags; /* as in ebb_rest; IPv6: without protocol */
+	__u32 pad;
+};
+
+/* What only the first fragment of a datagram tells. */
+struct ebb_fragment {
+	__be16 sport;
+	__be16 dport;
+	__u32 proto;
+};
+
+#endif
