@@ -5,30 +5,32 @@ CREATE TABLE IF NOT EXISTS flows
 (
     `agent` LowCardinality(String) COMMENT 'Agent that saw the flow',
     `interface` LowCardinality(String) COMMENT 'Interface that accounted the packets',
-    `start` DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Time of the first packet of this record',
-    `duration_ms` UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Milliseconds from the first to the last packet of this record',
-    `src_ip` IPv6 CODEC(ZSTD(1)) COMMENT 'Initiator of the conversation (see initiator); IPv4 as ::ffff:a.b.c.d',
-    `dst_ip` IPv6 CODEC(ZSTD(1)) COMMENT 'Responder of the conversation; IPv4 as ::ffff:a.b.c.d',
-    `src_port` UInt16 CODEC(ZSTD(1)) COMMENT 'Port of the initiator, 0 where the protocol has none',
-    `dst_port` UInt16 CODEC(ZSTD(1)) COMMENT 'Port of the responder, 0 where the protocol has none',
-    `proto` UInt8 CODEC(ZSTD(1)) COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6',
-    `initiator` Enum8('unknown' = 0, 'syn' = 1, 'socket' = 2, 'first' = 3) CODEC(ZSTD(1)) COMMENT 'How the initiator is known: TCP SYN, the kernel socket, who spoke first (connectionless), or unknown (src is then only who was seen first)',
-    `vlan` UInt16 CODEC(ZSTD(1)) COMMENT 'Outermost 802.1Q VLAN id, 0 if untagged',
-    `src_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets sent by the initiator, as on the wire',
-    `src_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes of frames sent by the initiator, link-layer header included',
-    `dst_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets sent by the responder',
-    `dst_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes of frames sent by the responder',
-    `src_flags` UInt16 CODEC(ZSTD(1)) COMMENT 'TCP flags of the initiator, OR-ed: 1 FIN, 2 SYN, 4 RST, 8 PSH, 16 ACK, 32 URG, 64 ECE, 128 CWR, 256 AE',
-    `dst_flags` UInt16 CODEC(ZSTD(1)) COMMENT 'TCP flags of the responder, OR-ed',
-    `conn_state` Enum8('OTH' = 0, 'S0' = 1, 'S1' = 2, 'SF' = 3, 'REJ' = 4, 'S2' = 5, 'S3' = 6, 'RSTO' = 7, 'RSTR' = 8, 'RSTOS0' = 9, 'RSTRH' = 10, 'SH' = 11, 'SHR' = 12) CODEC(ZSTD(1)) COMMENT 'State of the conversation so far, as Zeek defines conn_state',
-    `icmp_type` UInt8 CODEC(ZSTD(1)) COMMENT 'ICMP type of the first packet, 0 where proto is not ICMP',
-    `icmp_code` UInt8 CODEC(ZSTD(1)) COMMENT 'ICMP code of the first packet',
-    `age_ms` UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Milliseconds the conversation had been known when this interval began; 0 marks its first record',
-    `final` Bool CODEC(ZSTD(1)) COMMENT 'Whether the conversation ended with this record (closed, reset or idle)',
-    `sampling` UInt32 CODEC(ZSTD(1)) COMMENT 'Packets were counted 1 in this many; counters are already scaled',
+    `start` DateTime64(3, 'UTC') COMMENT 'Time of the first packet of this record' CODEC(Delta, ZSTD(1)),
+    `duration_ms` UInt32 COMMENT 'Milliseconds from the first to the last packet of this record' CODEC(T64, ZSTD(1)),
+    `src_ip` IPv6 COMMENT 'Initiator of the conversation (see initiator); IPv4 as ::ffff:a.b.c.d' CODEC(ZSTD(1)),
+    `dst_ip` IPv6 COMMENT 'Responder of the conversation; IPv4 as ::ffff:a.b.c.d' CODEC(ZSTD(1)),
+    `src_port` UInt16 COMMENT 'Port of the initiator, 0 where the protocol has none' CODEC(ZSTD(1)),
+    `dst_port` UInt16 COMMENT 'Port of the responder, 0 where the protocol has none' CODEC(ZSTD(1)),
+    `proto` UInt8 COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6' CODEC(ZSTD(1)),
+    `initiator` Enum8('unknown' = 0, 'syn' = 1, 'socket' = 2, 'first' = 3) COMMENT 'How the initiator is known: TCP SYN, the kernel socket, who spoke first (connectionless), or unknown (src is then only who was seen first)' CODEC(ZSTD(1)),
+    `vlan` UInt16 COMMENT 'Outermost 802.1Q VLAN id, 0 if untagged' CODEC(ZSTD(1)),
+    `src_packets` UInt64 COMMENT 'Packets sent by the initiator, as on the wire' CODEC(T64, ZSTD(1)),
+    `src_bytes` UInt64 COMMENT 'Bytes of frames sent by the initiator, link-layer header included' CODEC(T64, ZSTD(1)),
+    `dst_packets` UInt64 COMMENT 'Packets sent by the responder' CODEC(T64, ZSTD(1)),
+    `dst_bytes` UInt64 COMMENT 'Bytes of frames sent by the responder' CODEC(T64, ZSTD(1)),
+    `src_flags` UInt16 COMMENT 'TCP flags of the initiator, OR-ed: 1 FIN, 2 SYN, 4 RST, 8 PSH, 16 ACK, 32 URG, 64 ECE, 128 CWR, 256 AE' CODEC(ZSTD(1)),
+    `dst_flags` UInt16 COMMENT 'TCP flags of the responder, OR-ed' CODEC(ZSTD(1)),
+    `conn_state` Enum8('OTH' = 0, 'S0' = 1, 'S1' = 2, 'SF' = 3, 'REJ' = 4, 'S2' = 5, 'S3' = 6, 'RSTO' = 7, 'RSTR' = 8, 'RSTOS0' = 9, 'RSTRH' = 10, 'SH' = 11, 'SHR' = 12) COMMENT 'State of the conversation so far, as Zeek defines conn_state' CODEC(ZSTD(1)),
+    `icmp_type` UInt8 COMMENT 'ICMP type of the first packet, 0 where proto is not ICMP' CODEC(ZSTD(1)),
+    `icmp_code` UInt8 COMMENT 'ICMP code of the first packet' CODEC(ZSTD(1)),
+    `age_ms` UInt32 COMMENT 'Milliseconds the conversation had been known when this interval began; 0 marks its first record' CODEC(T64, ZSTD(1)),
+    `final` Bool COMMENT 'Whether the conversation ended with this record (closed, reset or idle)' CODEC(ZSTD(1)),
+    `sampling` UInt32 COMMENT 'Packets were counted 1 in this many; counters are already scaled' CODEC(ZSTD(1)),
     `end` DateTime64(3, 'UTC') ALIAS start + toIntervalMillisecond(duration_ms) COMMENT 'Time of the last packet of this record',
     `bytes` UInt64 ALIAS src_bytes + dst_bytes COMMENT 'Bytes both ways',
     `packets` UInt64 ALIAS src_packets + dst_packets COMMENT 'Packets both ways',
+    `src` String ALIAS replaceRegexpOne(toString(src_ip), '^::ffff:([0-9.]+)$', '\\1') COMMENT 'src_ip as people write it: IPv4 without ::ffff:. Filter by src_ip, which has an index',
+    `dst` String ALIAS replaceRegexpOne(toString(dst_ip), '^::ffff:([0-9.]+)$', '\\1') COMMENT 'dst_ip as people write it: IPv4 without ::ffff:. Filter by dst_ip, which has an index',
     INDEX src_ip_bloom src_ip TYPE bloom_filter(0.01) GRANULARITY 4,
     INDEX dst_ip_bloom dst_ip TYPE bloom_filter(0.01) GRANULARITY 4
 )
@@ -42,19 +44,21 @@ COMMENT 'One row per conversation, agent and drain interval: what the agent saw 
 -- step
 CREATE TABLE IF NOT EXISTS flows_1m
 (
-    `minute` DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Start of the minute (UTC) in which the records began',
+    `minute` DateTime('UTC') COMMENT 'Start of the minute (UTC) in which the records began' CODEC(Delta, ZSTD(1)),
     `agent` LowCardinality(String) COMMENT 'Agent that saw the flows',
-    `src_ip` IPv6 CODEC(ZSTD(1)) COMMENT 'Initiator',
-    `dst_ip` IPv6 CODEC(ZSTD(1)) COMMENT 'Responder',
-    `dst_port` UInt16 CODEC(ZSTD(1)) COMMENT 'Port of the responder',
-    `proto` UInt8 CODEC(ZSTD(1)) COMMENT 'IANA protocol number',
-    `src_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets sent by the initiator',
-    `src_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes sent by the initiator',
-    `dst_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets sent by the responder',
-    `dst_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes sent by the responder',
-    `records` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Flow records',
-    `connections` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Conversations that began (records with age_ms = 0)',
-    `unanswered` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Conversations that began and got no useful answer within the interval: conn_state S0, REJ, RSTOS0 or SH'
+    `src_ip` IPv6 COMMENT 'Initiator' CODEC(ZSTD(1)),
+    `dst_ip` IPv6 COMMENT 'Responder' CODEC(ZSTD(1)),
+    `dst_port` UInt16 COMMENT 'Port of the responder' CODEC(ZSTD(1)),
+    `proto` UInt8 COMMENT 'IANA protocol number' CODEC(ZSTD(1)),
+    `src_packets` UInt64 COMMENT 'Packets sent by the initiator' CODEC(T64, ZSTD(1)),
+    `src_bytes` UInt64 COMMENT 'Bytes sent by the initiator' CODEC(T64, ZSTD(1)),
+    `dst_packets` UInt64 COMMENT 'Packets sent by the responder' CODEC(T64, ZSTD(1)),
+    `dst_bytes` UInt64 COMMENT 'Bytes sent by the responder' CODEC(T64, ZSTD(1)),
+    `records` UInt64 COMMENT 'Flow records' CODEC(T64, ZSTD(1)),
+    `connections` UInt64 COMMENT 'Conversations that began (records with age_ms = 0)' CODEC(T64, ZSTD(1)),
+    `unanswered` UInt64 COMMENT 'Conversations that began and got no useful answer within the interval: conn_state S0, REJ, RSTOS0 or SH' CODEC(T64, ZSTD(1)),
+    `src` String ALIAS replaceRegexpOne(toString(src_ip), '^::ffff:([0-9.]+)$', '\\1') COMMENT 'src_ip as people write it: IPv4 without ::ffff:',
+    `dst` String ALIAS replaceRegexpOne(toString(dst_ip), '^::ffff:([0-9.]+)$', '\\1') COMMENT 'dst_ip as people write it: IPv4 without ::ffff:'
 )
 ENGINE = SummingMergeTree
 PARTITION BY toDate(minute)
@@ -76,29 +80,30 @@ SELECT
     countIf(age_ms = 0) AS connections,
     countIf(age_ms = 0 AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH')) AS unanswered
 FROM flows
-GROUP BY minute, agent, src_ip, dst_ip, dst_port, proto;
+GROUP BY minute, agent, src_ip, dst_ip, dst_port, proto
+COMMENT 'Fills flows_1m from every insert into flows; not for reading.';
 
 -- step
 CREATE TABLE IF NOT EXISTS coverage
 (
-    `time` DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'End of the drain interval',
-    `received` DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When the collector decoded the batch',
+    `time` DateTime64(3, 'UTC') COMMENT 'End of the drain interval' CODEC(Delta, ZSTD(1)),
+    `received` DateTime64(3, 'UTC') COMMENT 'When NATS stored the batch' CODEC(Delta, ZSTD(1)),
     `agent` LowCardinality(String) COMMENT 'Agent',
     `agent_version` LowCardinality(String) COMMENT 'Build of the agent',
     `boot` LowCardinality(String) COMMENT 'One run of the agent',
-    `sequence` UInt64 CODEC(Delta, ZSTD(1)) COMMENT 'Number of the batch in that run, from 1: a gap is a lost batch',
-    `interval_ms` UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Length of the drain interval',
-    `flows` UInt32 CODEC(T64, ZSTD(1)) COMMENT 'Flow records in the batch',
+    `sequence` UInt64 COMMENT 'Number of the batch in that run, from 1: a gap is a batch that is lost or still under way' CODEC(Delta, ZSTD(1)),
+    `interval_ms` UInt32 COMMENT 'Length of the drain interval' CODEC(T64, ZSTD(1)),
+    `flows` UInt32 COMMENT 'Flow records in the batch; 0 in all but the first row of a batch, so that sum() counts each record once' CODEC(T64, ZSTD(1)),
     `interface` LowCardinality(String) COMMENT 'Interface of the attach point, empty for a batch without attach points',
     `direction` Enum8('ingress' = 0, 'egress' = 1) COMMENT 'Direction of the attach point',
-    `seen_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets that passed the attach point; seen = recorded + overflow + other, exactly',
-    `seen_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes that passed the attach point',
-    `recorded_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets that stand in flow records',
-    `recorded_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes that stand in flow records',
-    `overflow_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets that found no room in the flow map',
-    `overflow_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes that found no room in the flow map',
-    `other_packets` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Packets that are not IP or cannot be parsed',
-    `other_bytes` UInt64 CODEC(T64, ZSTD(1)) COMMENT 'Bytes that are not IP or cannot be parsed',
+    `seen_packets` UInt64 COMMENT 'Packets that passed the attach point; seen = recorded + overflow + other, exactly' CODEC(T64, ZSTD(1)),
+    `seen_bytes` UInt64 COMMENT 'Bytes that passed the attach point' CODEC(T64, ZSTD(1)),
+    `recorded_packets` UInt64 COMMENT 'Packets that stand in flow records' CODEC(T64, ZSTD(1)),
+    `recorded_bytes` UInt64 COMMENT 'Bytes that stand in flow records' CODEC(T64, ZSTD(1)),
+    `overflow_packets` UInt64 COMMENT 'Packets that found no room in the flow map' CODEC(T64, ZSTD(1)),
+    `overflow_bytes` UInt64 COMMENT 'Bytes that found no room in the flow map' CODEC(T64, ZSTD(1)),
+    `other_packets` UInt64 COMMENT 'Packets that are not IP or cannot be parsed' CODEC(T64, ZSTD(1)),
+    `other_bytes` UInt64 COMMENT 'Bytes that are not IP or cannot be parsed' CODEC(T64, ZSTD(1)),
     `losses` Map(LowCardinality(String), UInt64) COMMENT 'What the agent had to give up since its start, by counter'
 )
 ENGINE = MergeTree

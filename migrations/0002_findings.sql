@@ -59,9 +59,9 @@ CREATE TABLE IF NOT EXISTS reports
     `title` String COMMENT 'One line',
     `author` LowCardinality(String) COMMENT '''template'', or the model that worded it',
     `note` String COMMENT 'Why the model''s words were not used, or which of its claims were dropped',
-    `markdown` String CODEC(ZSTD(3)) COMMENT 'The report as Markdown',
-    `html` String CODEC(ZSTD(3)) COMMENT 'The report as HTML',
-    `json` String CODEC(ZSTD(3)) COMMENT 'The report as JSON',
+    `markdown` String COMMENT 'The report as Markdown' CODEC(ZSTD(3)),
+    `html` String COMMENT 'The report as HTML' CODEC(ZSTD(3)),
+    `json` String COMMENT 'The report as JSON' CODEC(ZSTD(3)),
     `created` DateTime64(3, 'UTC') COMMENT 'When it was made'
 )
 ENGINE = ReplacingMergeTree(version)
