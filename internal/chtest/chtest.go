@@ -130,10 +130,7 @@ func (s *Server) QueryAs(user, query string) (string, error) {
 // start returns a server, or the exit status of the command and what it printed.
 func start(t testing.TB, bin string) (server *Server, code int, output string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ebbwatch-chtest-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	s := &Server{Addr: freeAddr(t), HTTPAddr: freeAddr(t), Database: databaseName(0), DataDir: dir}
 	names := make([]string, databases)
 	for i := range names {
@@ -170,7 +167,6 @@ func start(t testing.TB, bin string) (server *Server, code int, output string) {
 		if t.Failed() {
 			t.Logf("output of the engine:\n%s", log.String())
 		}
-		os.RemoveAll(dir)
 	})
 	deadline := time.After(startTimeout)
 	for {

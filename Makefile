@@ -1,0 +1,65 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES := . agent collector analyzer deploy/standalone scripts
+COMMANDS := bin/ebbwatch bin/ebbwatch-agent bin/ebbwatch-collector bin/ebbwatch-analyzer bin/lab
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/ebbwatch/ebbwatch/internal/cli.version=$(VERSION)'
+
+export EBBWATCH_BIN := $(CURDIR)/bin/ebbwatch
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: setup bin/ebbwatch ## Run all of Ebbwatch on this host (ARGS='--data DIR --page-port N …')
+	@exec bin/ebbwatch up $(ARGS)
+
+.PHONY: demo
+demo: setup bin/ebbwatch bin/lab ## Attack a lab of network namespaces and report what is found
+	@scripts/setup-lab.sh
+	@exec bin/lab demo $(ARGS)
+
+.PHONY: demo-llm
+demo-llm: setup bin/ebbwatch bin/lab ## The same, with the report worded by a small model on loopback
+	@scripts/setup-lab.sh
+	@scripts/setup-llm.sh
+	@exec bin/lab demo --llm $(ARGS)
+
+.PHONY: build
+build: $(COMMANDS) ## Build every command into bin/
+
+.PHONY: setup
+setup: ## Fetch the ClickHouse engine into the cache, if it is not there
+	@scripts/setup-clickhouse.sh >/dev/null
+
+# Go knows what changed; make does not try to.
+.PHONY: $(COMMANDS)
+bin/ebbwatch: ; @$(GOBUILD) -o $@ ./deploy/standalone
+bin/ebbwatch-agent: ; @$(GOBUILD) -o $@ ./agent
+bin/ebbwatch-collector: ; @$(GOBUILD) -o $@ ./collector
+bin/ebbwatch-analyzer: ; @$(GOBUILD) -o $@ ./analyzer
+bin/lab: ; @$(GOBUILD) -o $@ ./scripts/lab
+
+.PHONY: test
+test: ## Test everything, as continuous integration does (15 minutes at most)
+	@scripts/test.sh $(MODULES)
+
+.PHONY: lint
+lint: ## Check Go, C and shell code
+	@scripts/lint.sh $(MODULES)
+
+.PHONY: bench
+bench: setup bin/ebbwatch ## Measure, as JSON lines (ONLY=datapath for the names with that prefix)
+	@scripts/bench.sh $(ONLY)
+
+.PHONY: generate
+generate: ## Generate what is generated and committed (BPF objects, API types, documents)
+	@scripts/setup-packages.sh clang:clang llvm-strip:llvm bpftool:bpftool
+	@for module in $(MODULES); do (cd $$module && go generate ./...); done
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache)
+	@rm -rf bin

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Checks the code of the modules given: golangci-lint, each module alone
+# (GOWORK=off), shellcheck.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+root=$PWD
+scripts/setup-packages.sh shellcheck:shellcheck
+linter=$(scripts/setup-lint.sh)
+failed=0
+step() { printf '%s … ' "$1" >&2; }
+verdict() { if (($1)); then echo "failed" >&2; failed=1; else echo "ok" >&2; fi; }
+# run NAME FOLDER COMMAND...: shows the output only if the command fails.
+run() {
+	local name=$1 folder=$2 output status=0
+	shift 2
+	step "$name"
+	output=$(cd "$root/$folder" && "$@" 2>&1) || status=$?
+	verdict $status
+	((status == 0)) || echo "$output" >&2
+}
+
+for module in "$@"; do
+	# In the workspace a service could import another's package unnoticed.
+	run "build $module alone" "$module" env GOWORK=off go build ./...
+	run "vet $module alone" "$module" env GOWORK=off go vet ./...
+	run "lint $module" "$module" "$linter" run --config "$root/.golangci.yaml" ./...
+done
+mapfile -t shell < <(git ls-files -co --exclude-standard -- '*.sh' .ci/run)
+run "shellcheck" . shellcheck "${shell[@]}"
+mapfile -t c < <(git ls-files -co --exclude-standard -- 'bpf/*.c' 'bpf/*.h' ':!bpf/lib/vmlinux*')
+if ((${#c[@]})); then
+	scripts/setup-packages.sh clang-format:clang-format
+	run "clang-format" . clang-format --dry-run --Werror "${c[@]}"
+fi
+exit $failed

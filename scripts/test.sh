@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Tests the modules given: installs what the tests need, then vet, tests with the
+# race detector, linters, and the check that generated BPF objects are current.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+started=$SECONDS
+step() { echo "== $* (at $((SECONDS - started)) s)" >&2; }
+
+step "set up"
+scripts/setup-packages.sh nmap:nmap hping3:hping3 iperf3:iperf3 ip:iproute2 ping:iputils-ping gcc:gcc
+scripts/setup-clickhouse.sh >/dev/null
+make --no-print-directory build
+
+step "vet"
+go vet work
+step "test"
+# At the top, ./... would be the root module alone; work is all of them.
+go test -race -timeout 10m work
+step "lint"
+scripts/lint.sh "$@"
+if [[ -x scripts/check-bpf.sh ]]; then
+	step "generated BPF objects"
+	scripts/setup-packages.sh clang:clang llvm-strip:llvm bpftool:bpftool
+	scripts/check-bpf.sh
+fi
+step "passed"
