@@ -30,6 +30,16 @@ type episodeKey struct {
 	entity detect.Entity
 }
 
+// keyOf leaves out the agent unless the finding is about nothing else: which
+// agent sees the most of an attack may change while it lasts.
+func keyOf(f *detect.Finding) episodeKey {
+	key := episodeKey{f.Kind, f.Entity}
+	if f.Entity.Src != "" || f.Entity.Dst != "" {
+		key.entity.Host = ""
+	}
+	return key
+}
+
 // episode is one finding that may still go on.
 type episode struct {
 	finding  detect.Finding
@@ -76,7 +86,7 @@ func (m *Manager) Restore(incidents []Incident, findings []detect.Finding) {
 		if s := m.open[f.Incident]; s != nil {
 			e := &episode{finding: f, incident: s, stored: f}
 			s.findings[f.ID] = e
-			key := episodeKey{f.Kind, f.Entity}
+			key := keyOf(&f)
 			if old := m.episodes[key]; old == nil || old.finding.WindowEnd.Before(f.WindowEnd) {
 				m.episodes[key] = e
 			}
@@ -95,7 +105,7 @@ func (m *Manager) Observe(findings []detect.Finding, end time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range findings {
-		key := episodeKey{f.Kind, f.Entity}
+		key := keyOf(&f)
 		e := m.episodes[key]
 		if e == nil || !near(&e.finding, f.WindowStart, f.WindowEnd, m.cfg.EpisodeGap) {
 			f.ID = detect.FindingID(f.Kind, f.Entity, f.WindowStart)
@@ -120,6 +130,9 @@ func (m *Manager) extend(e *episode, f detect.Finding) {
 	old := e.finding
 	if f.Score >= old.Score {
 		e.finding.Score, e.finding.Summary, e.finding.Evidence = f.Score, f.Summary, f.Evidence
+	}
+	if f.Entity.Host != old.Entity.Host {
+		e.finding.Entity.Host = "" // several agents saw it
 	}
 	e.finding.PValue = min(old.PValue, f.PValue)
 	e.finding.Severity = max(old.Severity, f.Severity)

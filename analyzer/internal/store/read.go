@@ -77,11 +77,11 @@ func (s *Store) Findings(ctx context.Context, f FindingFilter) ([]detect.Finding
 
 func scanFinding(r driver.Rows) (detect.Finding, error) {
 	var (
-		f                             detect.Finding
-		severity                      string
+		f                            detect.Finding
+		severity                     string
 		ids, metrics, units, queries []string
-		values                        []float64
-		baselines                     []*float64
+		values                       []float64
+		baselines                    []*float64
 	)
 	err := r.Scan(&f.ID, &f.Detector, &f.Kind, &f.Entity.Src, &f.Entity.Dst, &f.Entity.Port, &f.Entity.Host, &f.WindowStart, &f.WindowEnd,
 		&f.Score, &f.PValue, &severity, &f.Summary, &ids, &metrics, &values, &units, &baselines, &queries, &f.Incident)

@@ -1,0 +1,201 @@
+// Package beacon finds conversations that one host opens with another at
+// regular times, as malware that calls home does (kind beacon).
+//
+// For each (initiator, responder, port, protocol) the intervals d between the
+// beginnings of its answered conversations are taken; those nearer together
+// than Collapse count as one. With m the median of d:
+//
+//	dispersion = median(|d − m|) / m
+//	k          = number of d within m·[0.5, 1.5]
+//	p          = P(X ≥ k),  X ~ Binomial(n, 0.354)
+//	score      = (1 − dispersion/0.694) · k/n · n/(n + MinConnections/2)
+//
+// The dispersion is the robust form of the coefficient of variation that RITA
+// and BAYWATCH (Hu et al. 2016) use: a few missed or doubled calls do not move
+// it. The null model is a Poisson process: exponential intervals fall within
+// half their median of it with probability 2^-0.5 − 2^-1.5 = 0.354, and have
+// dispersion 0.694. A finding needs p to survive Benjamini–Hochberg over all
+// pairs with enough conversations, dispersion ≤ MaxDispersion, and the minima
+// of the configuration.
+//
+// Popularity, as in BAYWATCH's local whitelist: a port with MaxPeers regular
+// clients is a service that is polled, and a client with MaxPeers regular
+// servers on one port is a monitor; neither is reported. No port number has a
+// meaning of its own, so a lone NTP client or a health check of one server is
+// reported: it is a beacon in every respect that flows show.
+//
+// What it cannot see: calls within one long connection (HTTP/2, WebSocket);
+// jitter above about half of the interval; fewer than MinConnections calls a
+// window; calls that are never answered; more than MaxPeers infected hosts that
+// call one port; a client that makes other connections to the same port in
+// between more often than it calls.
+package beacon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/stat"
+)
+
+// Kind is the kind of the findings.
+const Kind = "beacon"
+
+// What exponential intervals show: the share of them within half their median of
+// it, 2^-0.5 − 2^-1.5, and their MAD/median, asinh(1/2)/ln 2.
+const (
+	chanceInBand     = math.Sqrt2 / 4
+	chanceDispersion = 0.6942419136306174
+)
+
+// Row is what one initiator opened to one port of one responder in a window.
+type Row struct {
+	Agent    string // the agent that saw the most of it
+	Src, Dst netip.Addr
+	Port     uint16
+	Proto    uint8
+	Starts   []time.Time // of answered conversations, in order
+	Bytes    uint64      // both ways
+}
+
+// Source provides the rows of a window with at least minStarts and at most
+// maxStarts conversations, those with the most first, limit at most.
+type Source interface {
+	Conversations(ctx context.Context, w detect.Window, minStarts, maxStarts, limit int) ([]Row, error)
+}
+
+// Detector implements detect.Detector.
+type Detector struct {
+	name   string
+	cfg    Config
+	source Source
+}
+
+// New returns a detector that is known as name.
+func New(name string, cfg Config, source Source) *Detector { return &Detector{name, cfg, source} }
+
+// Name implements detect.Detector.
+func (d *Detector) Name() string { return d.name }
+
+// Cadence implements detect.Detector.
+func (d *Detector) Cadence() detect.Cadence { return d.cfg.Cadence }
+
+// Evaluate implements detect.Detector.
+func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Finding, error) {
+	rows, err := d.source.Conversations(ctx, w, d.cfg.MinConnections, d.cfg.maxConnections(), d.cfg.MaxRows)
+	if err != nil {
+		return nil, fmt.Errorf("read conversations: %w", err)
+	}
+	return Score(d.cfg, rows), nil
+}
+
+// rhythm is what the intervals of one row show.
+type rhythm struct {
+	row         *Row
+	n, inBand   int
+	median      float64 // seconds
+	dispersion  float64
+	p, score    float64
+	first, last time.Time
+}
+
+func measure(cfg Config, r *Row) rhythm {
+	var starts []time.Time
+	for _, t := range r.Starts {
+		if len(starts) == 0 || t.Sub(starts[len(starts)-1]) >= cfg.Collapse {
+			starts = append(starts, t)
+		}
+	}
+	if len(starts) < cfg.MinConnections {
+		return rhythm{row: r, p: 1}
+	}
+	intervals := make([]float64, len(starts)-1)
+	for i := range intervals {
+		intervals[i] = starts[i+1].Sub(starts[i]).Seconds()
+	}
+	m := rhythm{row: r, n: len(intervals), first: starts[0], last: starts[len(starts)-1]}
+	m.median = stat.Median(intervals)
+	for _, d := range intervals {
+		if math.Abs(d-m.median) <= m.median/2 {
+			m.inBand++
+		}
+	}
+	_, mad := stat.MedianMAD(intervals)
+	m.dispersion = mad / m.median
+	m.p = stat.BinomialTail(uint64(m.inBand), uint64(m.n), chanceInBand)
+	n := float64(m.n)
+	m.score = max(0, 1-m.dispersion/chanceDispersion) * float64(m.inBand) / n * stat.Saturate(n, float64(cfg.MinConnections)/2)
+	return m
+}
+
+// regular reports whether m is a clock of the kind that cfg looks for.
+func (m *rhythm) regular(cfg Config, threshold float64) bool {
+	return m.n > 0 && m.p <= threshold && m.dispersion <= cfg.MaxDispersion &&
+		m.median >= cfg.MinInterval.Seconds() && m.last.Sub(m.first) >= cfg.MinSpan
+}
+
+type service struct {
+	addr  netip.Addr
+	port  uint16
+	proto uint8
+}
+
+// Score judges the rows of one window. The findings come in order of score, the
+// highest first.
+func Score(cfg Config, rows []Row) []detect.Finding {
+	rhythms := make([]rhythm, len(rows))
+	ps := make([]float64, len(rows))
+	for i := range rows {
+		rhythms[i] = measure(cfg, &rows[i])
+		ps[i] = rhythms[i].p
+	}
+	threshold := stat.Benjamini(ps, len(ps), cfg.FalseDiscoveryRate)
+	rhythms = slices.DeleteFunc(rhythms, func(m rhythm) bool { return !m.regular(cfg, threshold) })
+	clients, servers := make(map[service]int), make(map[service]int)
+	for _, m := range rhythms {
+		clients[service{m.row.Dst, m.row.Port, m.row.Proto}]++
+		servers[service{m.row.Src, m.row.Port, m.row.Proto}]++
+	}
+	var findings []detect.Finding
+	for _, m := range rhythms {
+		of, on := clients[service{m.row.Dst, m.row.Port, m.row.Proto}], servers[service{m.row.Src, m.row.Port, m.row.Proto}]
+		if of < cfg.MaxPeers && on < cfg.MaxPeers {
+			findings = append(findings, finding(&m))
+		}
+	}
+	slices.SortStableFunc(findings, func(a, b detect.Finding) int { return cmp.Compare(b.Score, a.Score) })
+	return findings
+}
+
+func finding(m *rhythm) detect.Finding {
+	r := m.row
+	var chance float64 = chanceDispersion
+	return detect.Finding{
+		Detector: "beacon", Kind: Kind,
+		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
+		WindowStart: m.first, WindowEnd: m.last, Score: m.score, PValue: m.p, Severity: detect.Medium,
+		Summary: fmt.Sprintf("%s called %s port %d every %s, %d times with a typical deviation of %.0f %%.",
+			r.Src, r.Dst, r.Port, seconds(m.median), m.n+1, 100*m.dispersion),
+		Evidence: []detect.Evidence{
+			{ID: "interval", Metric: "median_interval", Value: m.median, Unit: "s"},
+			{ID: "dispersion", Metric: "interval_dispersion", Value: m.dispersion, Unit: "ratio", Baseline: &chance},
+			{ID: "connections", Metric: "regular_connections", Value: float64(m.n + 1), Unit: "connections"},
+			{ID: "duration", Metric: "duration", Value: m.last.Sub(m.first).Seconds(), Unit: "s"},
+			{ID: "bytes_per_connection", Metric: "bytes_per_connection", Value: float64(r.Bytes) / float64(len(r.Starts)), Unit: "bytes"},
+		},
+	}
+}
+
+func seconds(s float64) time.Duration {
+	d := time.Duration(s * float64(time.Second))
+	if d >= time.Minute {
+		return d.Round(time.Second)
+	}
+	return d.Round(100 * time.Millisecond)
+}

@@ -1,0 +1,202 @@
+// Package scan finds hosts that probe: many ports of one host (kind port_scan)
+// or one port of many hosts (kind host_scan).
+//
+// For each initiator the distinct targets of its conversations in the window
+// are counted, and how many of them failed. A target is a (protocol, port) of
+// one responder for a port scan, and a responder for a host scan. It failed if
+// no conversation with it got a useful answer: TCP without a completed
+// handshake, UDP or ICMP echo without a reply.
+//
+// The null model is that of threshold random walk (Jung et al., "Fast Portscan
+// Detection Using Sequential Hypothesis Testing", 2004): a benign host's first
+// contact with a target fails with probability θ (default 0.2), independently.
+// The p-value of n targets of which k failed is P(X ≥ k), X ~ Binomial(n, θ). A
+// finding needs a p-value that survives Benjamini–Hochberg over all pairs and
+// initiators of the window, at least MinTargets targets that failed, and a
+// share of failures of at least MinFailedShare.
+//
+// Who answers is never flagged: only conversations whose initiator is known
+// count, and of those only probes that the initiator itself was seen to send.
+// A flood of one port is one target, so it is no scan.
+//
+// What it cannot see: scans slower than MinTargets a window; scans of which most
+// targets answer; probes without SYN (FIN, NULL and Xmas scans have no known
+// initiator); distributed scans in which each source tries few targets; a host
+// scan of which the agents see only one target.
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/stat"
+)
+
+// The kinds of findings.
+const (
+	PortScan = "port_scan"
+	HostScan = "host_scan"
+)
+
+// Config tunes the detector.
+type Config struct {
+	Enabled            bool `yaml:"enabled"`
+	detect.Cadence     `yaml:",inline"`
+	MinTargets         uint64  `yaml:"min_targets"`          // distinct targets that failed
+	MinFailedShare     float64 `yaml:"min_failed_share"`     // of all targets that were tried
+	BenignFailureRate  float64 `yaml:"benign_failure_rate"`  // probability that a first contact of a benign host fails (θ)
+	FalseDiscoveryRate float64 `yaml:"false_discovery_rate"` // over all entities of one window
+	MaxRows            int     `yaml:"max_rows"`             // suspects taken from one window, the widest first
+}
+
+// DefaultConfig returns Jung's rate and Zeek's number of targets.
+func DefaultConfig() Config {
+	return Config{
+		Enabled: true, Cadence: detect.Cadence{Window: time.Minute, Step: 5 * time.Second},
+		MinTargets: 15, MinFailedShare: 0.5, BenignFailureRate: 0.2, FalseDiscoveryRate: 0.001, MaxRows: 5000,
+	}
+}
+
+// Validate names the first key that cannot work.
+func (c *Config) Validate() error {
+	if err := c.Cadence.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case c.MinTargets < 2:
+		return errors.New("min_targets: must be at least 2")
+	case !(c.MinFailedShare > 0 && c.MinFailedShare <= 1):
+		return errors.New("min_failed_share: must be above 0 and at most 1")
+	case !(c.BenignFailureRate > 0 && c.BenignFailureRate < 1):
+		return errors.New("benign_failure_rate: must be between 0 and 1")
+	case !(c.FalseDiscoveryRate > 0 && c.FalseDiscoveryRate < 1):
+		return errors.New("false_discovery_rate: must be between 0 and 1")
+	case c.MaxRows < 1:
+		return errors.New("max_rows: must be at least 1")
+	}
+	return nil
+}
+
+// Row is what one initiator did in a window.
+type Row struct {
+	Agent       string     // the agent that saw the most of it
+	Src         netip.Addr // initiator
+	Dst         netip.Addr // responder of a port scan; invalid for a host scan
+	Proto       uint8      // of a host scan; 0 for a port scan
+	Port        uint16     // of a host scan; 0 for a port scan
+	Targets     uint64     // distinct targets
+	Failed      uint64     // of them without a useful answer
+	Attempts    uint64     // conversations
+	First, Last time.Time  // first and last of them
+}
+
+// Source provides the rows of [from, to) that have at least minFailed failed
+// targets, the widest first, limit at most; and how many initiators (of host
+// scans) or pairs (of port scans) there were in all.
+type Source interface {
+	PortScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) (rows []Row, tested uint64, err error)
+	HostScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) (rows []Row, tested uint64, err error)
+}
+
+// Detector implements detect.Detector.
+type Detector struct {
+	name   string
+	cfg    Config
+	source Source
+}
+
+// New returns a detector that is known as name.
+func New(name string, cfg Config, source Source) *Detector { return &Detector{name, cfg, source} }
+
+// Name implements detect.Detector.
+func (d *Detector) Name() string { return d.name }
+
+// Cadence implements detect.Detector.
+func (d *Detector) Cadence() detect.Cadence { return d.cfg.Cadence }
+
+// Evaluate implements detect.Detector.
+func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Finding, error) {
+	ports, pairs, err := d.source.PortScans(ctx, w, d.cfg.MinTargets, d.cfg.MaxRows)
+	if err != nil {
+		return nil, fmt.Errorf("read port scans: %w", err)
+	}
+	hosts, sources, err := d.source.HostScans(ctx, w, d.cfg.MinTargets, d.cfg.MaxRows)
+	if err != nil {
+		return nil, fmt.Errorf("read host scans: %w", err)
+	}
+	return append(Score(d.cfg, ports, pairs), Score(d.cfg, hosts, sources)...), nil
+}
+
+// Score judges the rows of one window, of which tested entities were looked at in all.
+func Score(cfg Config, rows []Row, tested uint64) []detect.Finding {
+	ps := make([]float64, len(rows))
+	for i, r := range rows {
+		ps[i] = stat.BinomialTail(r.Failed, r.Targets, cfg.BenignFailureRate)
+	}
+	threshold := stat.Benjamini(ps, int(min(tested, math.MaxInt32)), cfg.FalseDiscoveryRate)
+	var findings []detect.Finding
+	for i, r := range rows {
+		share := float64(r.Failed) / float64(r.Targets)
+		if r.Failed < cfg.MinTargets || share < cfg.MinFailedShare || ps[i] > threshold {
+			continue
+		}
+		findings = append(findings, finding(cfg, r, ps[i], share))
+	}
+	return findings
+}
+
+func finding(cfg Config, r Row, p, share float64) detect.Finding {
+	f := detect.Finding{
+		Detector: "scan", Kind: PortScan, Entity: detect.Entity{Src: r.Src.String(), Host: r.Agent},
+		WindowStart: r.First, WindowEnd: r.Last, Score: stat.Saturate(float64(r.Failed), float64(cfg.MinTargets)),
+		PValue: p, Severity: severity(r.Failed, cfg.MinTargets),
+	}
+	metric, unit := "distinct_ports_tried", "ports"
+	if r.Dst.IsValid() {
+		f.Entity.Dst = r.Dst.String()
+		f.Summary = fmt.Sprintf("%s tried %d ports of %s within %s; %d of them gave no useful answer.",
+			r.Src, r.Targets, r.Dst, span(r), r.Failed)
+	} else {
+		f.Kind, f.Entity.Port = HostScan, r.Port
+		metric, unit = "distinct_hosts_tried", "hosts"
+		f.Summary = fmt.Sprintf("%s tried %s on %d hosts within %s; %d of them gave no useful answer.",
+			r.Src, service(r.Proto, r.Port), r.Targets, span(r), r.Failed)
+	}
+	benign := cfg.BenignFailureRate
+	expected := benign * float64(r.Targets)
+	f.Evidence = []detect.Evidence{
+		{ID: "targets", Metric: metric, Value: float64(r.Targets), Unit: unit},
+		{ID: "failed", Metric: "targets_failed", Value: float64(r.Failed), Unit: unit, Baseline: &expected},
+		{ID: "failed_share", Metric: "failed_share", Value: share, Unit: "ratio", Baseline: &benign},
+		{ID: "attempts", Metric: "connections_started", Value: float64(r.Attempts), Unit: "connections"},
+		{ID: "duration", Metric: "duration", Value: r.Last.Sub(r.First).Seconds(), Unit: "s"},
+	}
+	return f
+}
+
+// severity is medium from the least number of targets and high from ten times that.
+func severity(failed, least uint64) detect.Severity {
+	if failed >= 10*least {
+		return detect.High
+	}
+	return detect.Medium
+}
+
+func span(r Row) time.Duration {
+	return max(r.Last.Sub(r.First), time.Second).Round(time.Second)
+}
+
+func service(proto uint8, port uint16) string {
+	switch proto {
+	case 1, 58:
+		return "ICMP echo"
+	case 17:
+		return fmt.Sprintf("UDP port %d", port)
+	}
+	return fmt.Sprintf("TCP port %d", port)
+}

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/scan"
+)
+
+// probes are the first records that can be probes. A UDP answer whose question
+// the agent did not see goes to a port of the ephemeral range, so that is left
+// out: it would make a scanner of a DNS server.
+const probes = inWindow + " AND " + begun + ` AND (proto = 6 OR proto = 17 AND dst_port > 0 AND dst_port < 32768
+	OR proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)`
+
+// targets are probes by target: a target failed if every conversation with it
+// did, whoever saw it; attempts are those of the agent that saw the most.
+const targets = `
+    SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts,
+        min(first) AS first, max(last) AS last, groupUniqArray(4)(agent) AS agents
+    FROM
+    (
+        SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed, count() AS attempts,
+            min(start) AS first, max(start) AS last
+        FROM flows
+        WHERE ` + probes + `
+        GROUP BY agent, interface, src_ip, dst_ip, proto, dst_port
+    )
+    GROUP BY src_ip, dst_ip, proto, dst_port`
+
+const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), min(first), max(last),
+    if(length(arrayDistinct(arrayFlatten(groupArray(agents)))) = 1, any(agents)[1], '')`
+
+// PortScans implements scan.Source.
+func (s *Store) PortScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
+	return s.scans(ctx, "port scans", `
+SELECT src_ip, dst_ip, toUInt8(0), toUInt16(0), `+scanTotals+`
+FROM (`+targets+`)
+WHERE proto IN (6, 17)
+GROUP BY src_ip, dst_ip
+HAVING failures >= {least:UInt64}
+ORDER BY failures DESC, src_ip, dst_ip
+LIMIT {limit:UInt64}`, "SELECT uniqCombined(src_ip, dst_ip) FROM flows WHERE "+probes, w, minFailed, limit)
+}
+
+// HostScans implements scan.Source.
+func (s *Store) HostScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
+	return s.scans(ctx, "host scans", `
+SELECT src_ip, toIPv6('::'), proto, dst_port, `+scanTotals+`
+FROM (`+targets+`)
+GROUP BY src_ip, proto, dst_port
+HAVING failures >= {least:UInt64}
+ORDER BY failures DESC, src_ip, proto, dst_port
+LIMIT {limit:UInt64}`, "SELECT uniqCombined(src_ip, proto, dst_port) FROM flows WHERE "+probes, w, minFailed, limit)
+}
+
+func (s *Store) scans(ctx context.Context, what, sql, all string, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
+	p := windowParams(w)
+	p["least"], p["limit"] = minFailed, limit
+	var rows []scan.Row
+	err := s.query(ctx, sql, p, func(r driver.Rows) error {
+		var (
+			row      scan.Row
+			src, dst address
+		)
+		if err := r.Scan(&src, &dst, &row.Proto, &row.Port, &row.Targets, &row.Failed, &row.Attempts, &row.First, &row.Last, &row.Agent); err != nil {
+			return err
+		}
+		row.Src, row.First, row.Last = src.Addr, row.First.UTC(), row.Last.UTC()
+		if !dst.IsUnspecified() {
+			row.Dst = dst.Addr
+		}
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil || len(rows) == 0 {
+		return nil, 0, doing(what, err)
+	}
+	tested, err := s.count(ctx, all, windowParams(w))
+	return rows, tested, doing(what, err)
+}
