@@ -45,8 +45,13 @@ type Report struct {
 		Kinds []string `json:"kinds"`
 	} `json:"incident"`
 	Findings []struct {
-		ID   string `json:"id"`
-		Kind string `json:"kind"`
+		ID       string `json:"id"`
+		Kind     string `json:"kind"`
+		Evidence []struct {
+			Metric string  `json:"metric"`
+			Value  float64 `json:"value"`
+			Unit   string  `json:"unit"`
+		} `json:"evidence"`
 	} `json:"findings"`
 }
 
