@@ -17,6 +17,9 @@ type (
 	total = objects.FlowEbbTotal
 )
 
+// totalSize is the size of struct ebb_total.
+const totalSize = 64
+
 // drainBatch is how many entries one system call takes from a map.
 const drainBatch = 4096
 
@@ -234,18 +237,17 @@ func (d *Datapath) drainTotals(generation uint32, recorded map[point2]Counters) 
 
 // sumTotals adds up every CPU's row and clears it.
 func (d *Datapath) sumTotals(t *Totals, generation, slot uint32) error {
-	const size = 64 // of struct ebb_total; the layout test holds it
-	var row [size]byte
+	var row [totalSize]byte
 	for cpu := range uint32(d.cpus) {
-		at := int64(d.totalIndex(generation, cpu, slot, t.Direction)) * size
+		at := int64(d.totalIndex(generation, cpu, slot, t.Direction)) * totalSize
 		if _, err := d.totals.ReadAt(row[:], at); err != nil {
 			return fmt.Errorf("read totals: %w", err)
 		}
-		if row == [size]byte{} {
+		if row == [totalSize]byte{} {
 			continue
 		}
 		t.addRow(&row)
-		if _, err := d.totals.WriteAt(make([]byte, size), at); err != nil {
+		if _, err := d.totals.WriteAt(make([]byte, totalSize), at); err != nil {
 			return fmt.Errorf("clear totals: %w", err)
 		}
 	}

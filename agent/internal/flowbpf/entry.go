@@ -146,7 +146,7 @@ func eventNS(f *flow, at uint32) int64 {
 }
 
 // addRow adds one CPU's struct ebb_total.
-func (t *Totals) addRow(row *[64]byte) {
+func (t *Totals) addRow(row *[totalSize]byte) {
 	for i, to := range []*uint64{
 		&t.Seen.Packets, &t.Seen.Bytes, &t.Overflow.Packets, &t.Overflow.Bytes,
 		&t.Other.Packets, &t.Other.Bytes, &t.Full, &t.Refused,
