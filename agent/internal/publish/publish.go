@@ -190,6 +190,9 @@ func (p *Publisher) deliver(ctx context.Context, js jetstream.JetStream, once bo
 // was not acknowledged, in order, and the first reason. The stream knows by the
 // message id what it has stored already when such a message comes again.
 func (p *Publisher) send(ctx context.Context, js jetstream.JetStream, group []Message) (unsent []Message, first error) {
+	if !p.conn.IsConnected() {
+		return group, errDisconnected // clearer than what the first message would meet
+	}
 	futures := make([]jetstream.PubAckFuture, 0, len(group))
 	for _, m := range group {
 		future, err := js.PublishMsgAsync(&nats.Msg{
@@ -253,6 +256,8 @@ func (p *Publisher) lastError() error {
 	defer p.mu.Unlock()
 	return p.err
 }
+
+var errDisconnected = errors.New("not connected to NATS")
 
 // streamFull is JetStream's error code when a stream with DiscardNew is full.
 const streamFull = jetstream.ErrorCode(10077)

@@ -1,0 +1,102 @@
+// Package app composes the agent: the BPF datapath on the host's interfaces,
+// the drain that makes records of what it counted, and the way out to NATS.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
+	"github.com/ebbwatch/ebbwatch/agent/internal/doctor"
+	"github.com/ebbwatch/ebbwatch/agent/internal/drain"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
+	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
+	"github.com/ebbwatch/ebbwatch/internal/cli"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
+)
+
+// App is one agent. Make it with New.
+type App struct {
+	cfg Config
+	log *slog.Logger
+}
+
+// New returns an agent that does nothing before Run. It fails on an invalid
+// configuration.
+func New(cfg Config, log *slog.Logger) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure agent: %w", err)
+	}
+	return &App{cfg: cfg, log: log}, nil
+}
+
+// Run watches the interfaces of the network namespace it is called in, and
+// publishes, until ctx ends. Then it drains a last time, delivers what is left
+// for at most FlushTimeout, and returns nil. NATS, its stream and the collector
+// need not be there: batches wait in memory.
+//
+// It returns an error at once if a privilege or something of the kernel is
+// missing that the agent cannot do without, and names it.
+func (a *App) Run(ctx context.Context) (err error) {
+	if err := doctor.Privileges(); err != nil {
+		return err
+	}
+	datapath, err := flowbpf.Load(a.cfg.Datapath, a.log)
+	if err != nil {
+		return fmt.Errorf("%w (the agent's doctor command tells what this kernel lacks)", err)
+	}
+	defer func() { err = errors.Join(err, datapath.Close()) }()
+
+	nc, err := natsconn.Connect("agent "+a.cfg.Name, a.cfg.NATS, a.log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+
+	reg := ops.NewRegistry()
+	publisher, err := publish.New(publish.Config{
+		Agent: a.cfg.Name, Version: cli.Version(), QueueMaxBytes: a.cfg.QueueMaxBytes, FlushTimeout: a.cfg.FlushTimeout,
+	}, nc, reg, a.log)
+	if err != nil {
+		return err
+	}
+	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
+	drainer := &drain.Drainer{
+		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
+		Table: conn.NewTable(a.cfg.Conversations, interfaces.Name),
+		Name:  interfaces.Name, Drained: interfaces.Drained, Log: a.log,
+	}
+	drainer.Register(reg)
+	server := &ops.Server{Listen: a.cfg.Listen, Registry: reg, Log: a.log, Checks: map[string]ops.Check{
+		"interfaces": interfaces.Health, "delivery": publisher.Health, "drain": drainer.Health,
+	}}
+	a.log.Info("agent starts", "name", a.cfg.Name, "version", cli.Version(), "boot", publisher.Boot(), "attach", datapath.Mode(), "map_bytes", datapath.MapBytes())
+	return a.serve(ctx, server, interfaces, drainer, publisher)
+}
+
+// serve runs the parts. They end one after the other, so that the last drain
+// has everything and the publisher has the last drain.
+func (a *App) serve(ctx context.Context, server *ops.Server, interfaces *probe.Probe, drainer *drain.Drainer, publisher *publish.Publisher) error {
+	watch, watchCtx := errgroup.WithContext(ctx)
+	watch.Go(func() error { return server.Run(watchCtx) })
+	watch.Go(func() error { return interfaces.Run(watchCtx) })
+
+	publishCtx, endPublish := context.WithCancel(context.WithoutCancel(ctx))
+	defer endPublish()
+	delivered := make(chan error, 1)
+	go func() { delivered <- publisher.Run(publishCtx) }()
+
+	// The drain ends when a part fails, too. Its own failure ends the others.
+	watch.Go(func() error { return drainer.Run(watchCtx) })
+	err := watch.Wait()
+	endPublish()
+	err = errors.Join(err, <-delivered)
+	a.log.Info("agent ends", "error", err)
+	return err
+}

@@ -1,0 +1,89 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+)
+
+// Config is the agent's configuration.
+type Config struct {
+	// Name identifies this agent in subjects and records: letters, digits, '-'
+	// and '_', at most 64 bytes, and unique in the fleet. It defaults to the host name.
+	Name string `yaml:"name"`
+	// Listen is the address of /metrics and /healthz, "" for none.
+	Listen string `yaml:"listen"`
+	// DrainInterval is how often the kernel's counters become flow records.
+	// Shorter shows attacks sooner and costs more records for long conversations.
+	DrainInterval time.Duration `yaml:"drain_interval"`
+	// QueueMaxBytes bounds the batches that wait in memory while NATS is away, in
+	// bytes. The oldest are dropped, and counted, beyond it.
+	QueueMaxBytes int64 `yaml:"queue_max_bytes"`
+	// FlushTimeout is how long the agent tries to deliver what is left when it ends.
+	FlushTimeout time.Duration `yaml:"flush_timeout"`
+
+	Interfaces    probe.Config    `yaml:"interfaces"`
+	Datapath      flowbpf.Config  `yaml:"datapath"`
+	Conversations conn.Config     `yaml:"conversations"`
+	NATS          natsconn.Config `yaml:"nats"`
+}
+
+// Limits of Config.
+const (
+	minDrainInterval, maxDrainInterval = 100 * time.Millisecond, 5 * time.Minute
+	// minQueue holds at least one batch of the largest size.
+	minQueue = ebbwatch.MaxBatchEncoded + 4096
+	// maxInterfaces, with two attach points each, fit into one batch.
+	maxInterfaces = 2048
+)
+
+// DefaultConfig returns the configuration of an agent for this host that talks
+// to a NATS server on it.
+func DefaultConfig() Config {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	return Config{
+		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
+		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second,
+		Interfaces: probe.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
+	}
+}
+
+// Validate implements config.Validator.
+func (c *Config) Validate() error {
+	if err := ebbwatch.ValidateAgent(c.Name); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	switch {
+	case c.DrainInterval < minDrainInterval || c.DrainInterval > maxDrainInterval:
+		return fmt.Errorf("drain_interval: %v is not within %v to %v", c.DrainInterval, minDrainInterval, maxDrainInterval)
+	case c.QueueMaxBytes < minQueue:
+		return fmt.Errorf("queue_max_bytes: %d is below %d", c.QueueMaxBytes, minQueue)
+	case c.FlushTimeout < 0 || c.FlushTimeout > time.Minute:
+		return fmt.Errorf("flush_timeout: %v is not within 0s to 1m", c.FlushTimeout)
+	case c.NATS.URL == "":
+		return errors.New("nats.url: must not be empty")
+	}
+	if err := c.Interfaces.Validate(); err != nil {
+		return fmt.Errorf("interfaces.%w", err)
+	}
+	if err := c.Datapath.Validate(); err != nil {
+		return fmt.Errorf("datapath.%w", err)
+	}
+	if c.Datapath.MaxInterfaces > maxInterfaces {
+		return fmt.Errorf("datapath.max_interfaces: %d is above %d", c.Datapath.MaxInterfaces, maxInterfaces)
+	}
+	if err := c.Conversations.Validate(); err != nil {
+		return fmt.Errorf("conversations.%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+// Package doctor tells whether the agent can run on this host, which of its
+// features work, and what to do about the rest.
+package doctor
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+)
+
+// Finding is one line of the diagnosis.
+type Finding struct {
+	Name     string `json:"name"`             // short and stable
+	Purpose  string `json:"purpose"`          // what the agent uses it for
+	Works    bool   `json:"works"`            //
+	Required bool   `json:"required"`         // the agent cannot run without it
+	Detail   string `json:"detail,omitempty"` // what was found, or why it does not work
+	Advice   string `json:"advice,omitempty"` // what to do if it does not work
+}
+
+// Report is the whole diagnosis.
+type Report struct {
+	CanRun   bool      `json:"can_run"`
+	Kernel   string    `json:"kernel"`
+	Findings []Finding `json:"findings"`
+}
+
+// oldest kernel that the agent supports.
+const oldestMajor, oldestMinor = 5, 15
+
+// Diagnose tries everything on this kernel, with this process' privileges. It
+// leaves nothing behind. extra findings stand at the end.
+func Diagnose(extra ...Finding) Report {
+	r := Report{Kernel: kernel()}
+	r.Findings = append(r.Findings, kernelFinding(r.Kernel))
+	r.Findings = append(r.Findings, capabilityFindings()...)
+	attach := false
+	for _, f := range flowbpf.Probe() {
+		finding := Finding{Name: f.Name, Purpose: f.Need, Works: f.Err == nil, Required: f.Required}
+		if f.Err != nil {
+			finding.Detail = oneLine(f.Err)
+			finding.Advice = advice(f.Name, f.Err)
+		} else if f.Name == "tcx" || f.Name == "tc" {
+			attach = true
+		}
+		r.Findings = append(r.Findings, finding)
+	}
+	r.Findings = append(r.Findings, Finding{
+		Name: "attach", Purpose: "hook interfaces by tcx or tc", Works: attach, Required: true,
+		Advice: unless(attach, "use a kernel with tcx (Linux 6.6), or load the module sch_ingress for tc"),
+	})
+	r.Findings = append(r.Findings, extra...)
+	r.CanRun = true
+	for _, f := range r.Findings {
+		r.CanRun = r.CanRun && (f.Works || !f.Required)
+	}
+	return r
+}
+
+func unless(ok bool, advice string) string {
+	if ok {
+		return ""
+	}
+	return advice
+}
+
+func oneLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
+
+// advice says what to do about a missing feature of the kernel.
+func advice(name string, err error) string {
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EPERM) {
+		return "run as root or grant " + Needed
+	}
+	switch name {
+	case "tcx":
+		return "nothing: tc is used instead; Linux 6.6 brings tcx"
+	case "tc":
+		return "nothing where tcx works; else load the modules sch_ingress and cls_bpf"
+	case "jit":
+		return "echo 1 > /proc/sys/net/core/bpf_jit_enable"
+	case "btf":
+		return "use a kernel built with CONFIG_DEBUG_INFO_BTF"
+	}
+	return fmt.Sprintf("use Linux %d.%d or later with BPF enabled", oldestMajor, oldestMinor)
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func kernelFinding(release string) Finding {
+	f := Finding{Name: "kernel", Purpose: fmt.Sprintf("Linux %d.%d or later", oldestMajor, oldestMinor), Required: true, Detail: release}
+	parts := strings.SplitN(release, ".", 3)
+	if len(parts) >= 2 {
+		major, _ := strconv.Atoi(parts[0])
+		minor, _ := strconv.Atoi(strings.TrimRightFunc(parts[1], func(r rune) bool { return r < '0' || r > '9' }))
+		f.Works = major > oldestMajor || major == oldestMajor && minor >= oldestMinor
+	}
+	f.Advice = unless(f.Works, fmt.Sprintf("upgrade to Linux %d.%d or later", oldestMajor, oldestMinor))
+	return f
+}
+
+// capability is one that the agent needs.
+type capability struct {
+	name    string
+	bit     uint
+	purpose string
+}
+
+// Needed names the capabilities that the agent needs.
+const Needed = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+
+// capabilities lists what the agent needs; CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON.
+func capabilities() []capability {
+	return []capability{
+		{"CAP_BPF", unix.CAP_BPF, "load programs and maps"},
+		{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "attach to interfaces"},
+		{"CAP_PERFMON", unix.CAP_PERFMON, "let programs use pointers and the verifier's full checks"},
+	}
+}
+
+// Privileges returns nil if this process has the capabilities that the agent
+// needs, else an error that names the missing ones and says how to grant them.
+func Privileges() error {
+	effective, err := effectiveCapabilities()
+	if err != nil {
+		return fmt.Errorf("read this process' capabilities: %w", err)
+	}
+	var missing []string
+	for _, c := range capabilities() {
+		if !has(effective, c) {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the agent lacks %s: run it as root, or grant it with AmbientCapabilities= in its systemd unit or setcap on its binary", strings.Join(missing, ", "))
+}
+
+func has(effective uint64, c capability) bool {
+	if effective&(1<<c.bit) != 0 {
+		return true
+	}
+	return c.bit != unix.CAP_NET_ADMIN && effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
+func capabilityFindings() []Finding {
+	effective, err := effectiveCapabilities()
+	var findings []Finding
+	for _, c := range capabilities() {
+		f := Finding{Name: strings.ToLower(c.name), Purpose: c.purpose, Required: true, Works: err == nil && has(effective, c)}
+		f.Advice = unless(f.Works, "run as root, or grant "+c.name)
+		if err != nil {
+			f.Detail = err.Error()
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
+func effectiveCapabilities() (uint64, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(status))
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "CapEff:"); ok {
+			return strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		}
+	}
+	return 0, errors.New("no CapEff in /proc/self/status")
+}
+
+// WriteText writes the report as a table.
+func (r *Report) WriteText(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FEATURE\tSTATE\tUSED TO\tWHY, AND WHAT TO DO")
+	for _, f := range r.Findings {
+		state := "works"
+		switch {
+		case !f.Works && f.Required:
+			state = "MISSING"
+		case !f.Works:
+			state = "missing (optional)"
+		}
+		why := f.Detail
+		if f.Advice != "" {
+			why = strings.TrimPrefix(why+"; "+f.Advice, "; ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Name, state, f.Purpose, why)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	verdict := "The agent can run here."
+	if !r.CanRun {
+		verdict = "The agent cannot run here."
+	}
+	_, err := fmt.Fprintf(w, "\nKernel %s. %s\n", r.Kernel, verdict)
+	return err
+}
+
+// WriteJSON writes the report as one JSON object.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}

@@ -1,0 +1,272 @@
+// Package drain empties the datapath every interval and makes batches of what
+// it counted: the records, and the proof that nothing is missing.
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
+	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
+)
+
+// maxRows is how many records go into one batch. Even with the largest values
+// in every column, so many stay below ebbwatch.MaxBatchEncoded.
+const maxRows = 5000
+
+// maxAttach is how many attach points one batch can tell of: the contract's limit.
+const maxAttach = 4096
+
+// Datapath is the source: a *flowbpf.Datapath.
+type Datapath interface {
+	Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error)
+	Full() bool
+	MapBytes() uint64
+}
+
+// Sink takes the batches away: a *publish.Publisher.
+type Sink interface {
+	NextSequence() uint64
+	Losses() []ebbwatch.Loss
+	Encode(*ebbwatch.Batch) (publish.Message, error)
+	Enqueue(...publish.Message)
+}
+
+// Drainer drains one datapath. Make it with New.
+type Drainer struct {
+	// Interval is the time from one drain to the next.
+	Interval time.Duration
+	Datapath Datapath
+	Table    *conn.Table
+	Sink     Sink
+	// Name gives the name of an interface, also of one that is gone.
+	Name func(ifindex uint32) string
+	// Drained is called after each drain: interfaces that were removed before it
+	// need no name any more. May be nil.
+	Drained func()
+	Log     *slog.Logger
+
+	metrics *metrics
+	now     hostclock.Reading // of the drain at hand
+	last    hostclock.Reading // of the one before
+	stats   conn.Stats
+	failed  uint64 // drains
+
+	succeeded atomic.Pointer[time.Time]
+
+	// The batches of one drain: the first, which is encoded last because the
+	// attach points' totals come at the end, and the one that is being filled.
+	first, rest ebbwatch.Batch
+	current     *ebbwatch.Batch
+	messages    []publish.Message
+	recorded    ebbwatch.Counter
+	flow        ebbwatch.Flow
+}
+
+// Register registers the drainer's metrics. Call it once, before Run.
+func (d *Drainer) Register(reg prometheus.Registerer) {
+	d.metrics = newMetrics(reg, d.Datapath.MapBytes)
+}
+
+// Run drains every Interval until ctx ends, and then once more.
+func (d *Drainer) Run(ctx context.Context) error {
+	var err error
+	if d.last, err = hostclock.Now(); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	begin := time.Now()
+	d.succeeded.Store(&begin)
+	ticker := time.NewTicker(d.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return d.drain()
+		case <-ticker.C:
+			if err := d.drain(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// drain makes and enqueues the batches of one interval: at least one, which is
+// the agent's sign of life. What goes wrong with the datapath is logged and
+// counted, and the next interval tries again.
+func (d *Drainer) drain() error {
+	now, err := hostclock.Now()
+	if err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	d.now = now
+	if step := now.Step(d.last); step.Abs() > time.Second {
+		d.metrics.clockSteps.Inc()
+		d.Log.Warn("the wall clock was stepped", "by", step.Round(time.Millisecond))
+	}
+	d.begin()
+	totals, err := d.Datapath.Drain(d.visit)
+	if err != nil {
+		d.failed++
+		d.metrics.drainErrors.Inc()
+		d.Log.Error("drain failed, part of the interval has no records", "error", err)
+	}
+	if err == nil {
+		at := time.Now()
+		d.succeeded.Store(&at)
+	}
+	d.Table.Expire(func(f *ebbwatch.Flow) { d.append(f) })
+	d.finish(totals)
+	d.last = now
+	if d.Drained != nil {
+		d.Drained()
+	}
+	end, err := hostclock.Now()
+	if err == nil {
+		d.metrics.duration.Observe(time.Duration(end.MonoNS - now.MonoNS).Seconds())
+	}
+	return nil
+}
+
+func (d *Drainer) begin() {
+	d.Table.Begin(d.now, d.last.MonoNS, d.Datapath.Full())
+	d.first.Reset()
+	d.rest.Reset()
+	d.current = &d.first
+	d.messages = d.messages[:0]
+	d.recorded = ebbwatch.Counter{}
+	d.envelope(&d.first)
+}
+
+// envelope fills in what is known when a batch begins.
+func (d *Drainer) envelope(b *ebbwatch.Batch) {
+	b.Time = d.now.Wall.Truncate(time.Microsecond)
+	b.IntervalMS = uint32(min((d.now.MonoNS-d.last.MonoNS)/1e6, math.MaxUint32))
+	b.Sequence = d.Sink.NextSequence()
+	b.Losses = append(b.Losses, d.Sink.Losses()...)
+	b.Losses = append(b.Losses, ebbwatch.Loss{Name: "conversations_evicted", Count: d.stats.Evicted}, ebbwatch.Loss{Name: "drains_failed", Count: d.failed})
+}
+
+func (d *Drainer) visit(e *flowbpf.Entry) {
+	if d.Table.Observe(e, &d.flow) {
+		d.append(&d.flow)
+	}
+}
+
+func (d *Drainer) append(f *ebbwatch.Flow) {
+	if d.current.Len() >= maxRows {
+		if d.current == &d.rest {
+			d.encode(&d.rest)
+			d.rest.Reset()
+		}
+		d.current = &d.rest
+		d.envelope(&d.rest)
+	}
+	d.current.Append(f)
+	d.recorded.Add(ebbwatch.Counter{Packets: f.SrcPackets + f.DstPackets, Bytes: f.SrcBytes + f.DstBytes})
+	d.metrics.flows[f.ConnState].Inc()
+}
+
+func (d *Drainer) encode(b *ebbwatch.Batch) {
+	m, err := d.Sink.Encode(b)
+	if err != nil {
+		d.Log.Error("batch cannot be encoded and is lost", "sequence", b.Sequence, "flows", b.Len(), "error", err)
+		return
+	}
+	d.messages = append(d.messages, m)
+}
+
+// finish completes the first batch with the totals and sends all of them.
+func (d *Drainer) finish(totals []flowbpf.Totals) {
+	d.account(totals)
+	if d.current == &d.rest {
+		d.encode(&d.rest)
+	}
+	rest := d.messages
+	d.messages = nil
+	d.encode(&d.first)
+	d.Sink.Enqueue(append(d.messages, rest...)...)
+	d.messages = rest[:0]
+	clear(rest)
+	d.metrics.lastDrain.Set(float64(d.now.Wall.UnixNano()) / 1e9)
+}
+
+// account puts the attach points into the first batch and checks that the
+// records tell the same as they do.
+func (d *Drainer) account(totals []flowbpf.Totals) {
+	var recorded ebbwatch.Counter
+	for i := range totals {
+		t := &totals[i]
+		if t.Ifindex == 0 {
+			continue // the kernel's test runs
+		}
+		recorded.Add(ebbwatch.Counter(t.Recorded))
+		d.balance(t)
+		name := d.Name(t.Ifindex)
+		d.metrics.observe(name, t)
+		if len(d.first.Attach) >= maxAttach {
+			d.metrics.imbalances.Inc()
+			d.Log.Error("more attach points than one batch can tell of", "interface", name, "limit", maxAttach)
+			continue
+		}
+		d.first.Attach = append(d.first.Attach, ebbwatch.AttachPoint{
+			Interface: name, Egress: t.Direction == flowbpf.Egress,
+			Seen: ebbwatch.Counter(t.Seen), Recorded: ebbwatch.Counter(t.Recorded),
+			Overflow: ebbwatch.Counter(t.Overflow), Other: ebbwatch.Counter(t.Other),
+		})
+	}
+	d.metrics.forget()
+	stats := d.Table.Stats()
+	repeated := ebbwatch.Counter{Packets: stats.Repeated.Packets - d.stats.Repeated.Packets, Bytes: stats.Repeated.Bytes - d.stats.Repeated.Bytes}
+	d.metrics.table(stats, d.stats)
+	d.stats = stats
+	d.recorded.Add(repeated)
+	if d.recorded != recorded {
+		d.metrics.imbalances.Inc()
+		d.Log.Error("records do not add up to the attach points' totals", "records_packets", d.recorded.Packets, "records_bytes", d.recorded.Bytes,
+			"attach_packets", recorded.Packets, "attach_bytes", recorded.Bytes)
+	}
+}
+
+var errExcess = errors.New("more recorded than seen")
+
+// balance keeps the envelope's promise after a failed drain: what was seen but
+// is in no entry is told as overflow, because it stands in no record either.
+func (d *Drainer) balance(t *flowbpf.Totals) {
+	if t.Balanced() {
+		return
+	}
+	d.metrics.imbalances.Inc()
+	known := t.Recorded
+	known.Add(t.Overflow)
+	known.Add(t.Other)
+	if known.Packets > t.Seen.Packets || known.Bytes > t.Seen.Bytes {
+		d.Log.Error("attach point does not balance", "ifindex", t.Ifindex, "direction", t.Direction, "error", errExcess)
+		return
+	}
+	d.Log.Error("attach point does not balance, the rest counts as overflow", "ifindex", t.Ifindex, "direction", t.Direction,
+		"packets", t.Seen.Packets-known.Packets, "bytes", t.Seen.Bytes-known.Bytes)
+	t.Overflow.Add(flowbpf.Counters{Packets: t.Seen.Packets - known.Packets, Bytes: t.Seen.Bytes - known.Bytes})
+}
+
+// Health returns an error when no drain succeeded for three intervals. It is
+// safe for concurrent use.
+func (d *Drainer) Health(context.Context) error {
+	last := d.succeeded.Load()
+	if last == nil {
+		return nil // not one interval old
+	}
+	if late := time.Since(*last); late > 3*d.Interval {
+		return fmt.Errorf("no drain succeeded for %s", late.Round(time.Second))
+	}
+	return nil
+}
