@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
 )
 
@@ -78,8 +79,11 @@ func New(cfg Config, worder Worder, names *Pseudonyms, reg prometheus.Registerer
 // A worder that fails never makes it fail: then the template has written it and
 // Note says why. The error is about the template alone.
 func (b *Builder) Incident(ctx context.Context, in incident.Incident, findings []detect.Finding, now time.Time) (Report, error) {
+	id := IncidentReportID(in)
+	in.Title = human.Clean(in.Title, 300)
+	in.Entities = in.Entities[:min(len(in.Entities), maxEntities)]
 	r := Report{
-		ID: IncidentReportID(in), Kind: KindIncident, Subject: in.ID, WindowStart: in.Started, WindowEnd: in.Ended,
+		ID: id, Kind: KindIncident, Subject: in.ID, WindowStart: in.Started, WindowEnd: in.Ended,
 		Severity: in.Severity, Title: in.Title, Author: Template, Incident: &in, Created: now.UTC().Truncate(time.Millisecond),
 		Findings: b.bound(findings), FindingsTotal: max(in.Findings, len(findings)),
 	}
@@ -149,5 +153,8 @@ func (b *Builder) finish(r *Report) (Report, error) {
 	b.worded.WithLabelValues(r.Author).Inc()
 	return *r, nil
 }
+
+// maxEntities is the number of addresses that a report lists: a scan can touch thousands.
+const maxEntities = 100
 
 func isoTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
