@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -85,7 +86,18 @@ func (d *Datapath) swap() error {
 	}
 	d.generation = 1 - old
 	// Not for the content: for the grace period at the end of the call.
-	return d.objs.EbbFlows4.Put(old, d.inner[old][family4])
+	start := time.Now()
+	err := d.objs.EbbFlows4.Put(old, d.inner[old][family4])
+	d.lastWait = time.Since(start)
+	return err
+}
+
+// LastWait returns how long the last Drain waited for programs to leave the old
+// generation: time that passes, not time that a CPU works.
+func (d *Datapath) LastWait() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastWait
 }
 
 // reopen makes a drained generation ready for its next turn.

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -40,6 +41,7 @@ type Datapath struct {
 	points     pointTable
 	attached   map[int]*attachment
 	arena      arena
+	lastWait   time.Duration
 }
 
 // The families of flow maps.
