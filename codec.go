@@ -270,7 +270,9 @@ func parseBatch(raw []byte, b *Batch) error {
 	switch {
 	case err != nil:
 		return err
-	case version == 0 || version > Version:
+	case version == 0: // an empty message, or not ours
+		return fmt.Errorf("%w: no version", ErrInvalid)
+	case version > Version:
 		return fmt.Errorf("%w: %d, this build knows 1 to %d", ErrVersion, version, Version)
 	case flows > MaxBatchFlows:
 		return fmt.Errorf("%w: %d flows, at most %d", ErrInvalid, flows, MaxBatchFlows)
