@@ -76,6 +76,7 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 
 	s, err := newStage(limited, opts, say)
 	if err != nil {
+		res.Attacks = len(s.attacks)
 		return res, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()

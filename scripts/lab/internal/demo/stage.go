@@ -30,6 +30,9 @@ var plan = []netlab.Plan{
 	{Name: "services", Numbers: []byte{50}},
 }
 
+// stopLimit is how long ebbwatch may take to drain and stop.
+const stopLimit = 10 * time.Second
+
 // pageAddress is where the page is on the watched host.
 const pageAddress = "127.0.0.1:8460"
 
@@ -197,12 +200,14 @@ func (s *stage) mark(a *attack.Attack, change func(*span)) {
 // close stops everything and removes the lab.
 func (s *stage) close() error {
 	var errs []error
-	if s.ebb != nil {
+	if s.ebb != nil && !s.ebb.Ended() { // how it ended by itself is told elsewhere
 		s.say.line("stopping ebbwatch")
-		s.ebb.Stop(15 * time.Second)
+		began := time.Now()
+		s.ebb.Stop(stopLimit)
 		if err := s.ebb.Err(); err != nil {
-			errs = append(errs, fmt.Errorf("stop ebbwatch: %w", err))
+			errs = append(errs, fmt.Errorf("%w: stop ebbwatch within %s: %w", ErrFailed, stopLimit, err))
 		}
+		s.say.line("ebbwatch stopped after %.1f s", time.Since(began).Seconds())
 	}
 	if s.cancel != nil {
 		s.cancel()

@@ -76,14 +76,22 @@ func (h *Host) Run(ctx context.Context, cmd *exec.Cmd) error {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err returns how the process ended, nil for status 0 and while it runs.
-func (p *Process) Err() error {
+// Ended reports whether the process has ended.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
-		return p.err
+		return true
 	default:
+		return false
+	}
+}
+
+// Err returns how the process ended, nil for status 0 and while it runs.
+func (p *Process) Err() error {
+	if !p.Ended() {
 		return nil
 	}
+	return p.err
 }
 
 // Pid returns the process id.
