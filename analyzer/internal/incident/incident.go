@@ -41,6 +41,7 @@ type Change struct {
 	Incident Incident
 	Findings []detect.Finding // all that it has, the earliest first
 	Updated  []detect.Finding // those of them whose stored version is not the latest
+	New      []detect.Finding // those of them that were never stored
 	// Notable is set when a person would want to know: the incident is new, more
 	// severe, has a new kind of finding, or is closed. A change that is not
 	// notable is more of the same.

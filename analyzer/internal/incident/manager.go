@@ -66,13 +66,16 @@ func New(cfg Config) *Manager {
 	}
 }
 
-// Restore takes up open incidents and their findings as they were stored.
+// Restore takes up open incidents and their findings as they were stored. They
+// are pending and notable once more: the last run may have ended between
+// storing them and telling anyone.
 func (m *Manager) Restore(incidents []Incident, findings []detect.Finding) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, i := range incidents {
 		if i.Status == Open && m.open[i.ID] == nil {
 			s := newState(i)
+			s.dirty, s.notable = true, true
 			for _, address := range i.Entities {
 				m.link(s, address)
 			}
@@ -244,9 +247,13 @@ func (m *Manager) Pending() []Change {
 			if differs(e) {
 				c.Updated = append(c.Updated, e.finding)
 			}
+			if e.stored.ID == "" {
+				c.New = append(c.New, e.finding)
+			}
 		}
 		slices.SortFunc(c.Findings, byStart)
 		slices.SortFunc(c.Updated, byStart)
+		slices.SortFunc(c.New, byStart)
 		changes = append(changes, c)
 	}
 	slices.SortFunc(changes, func(a, b Change) int {
@@ -280,6 +287,17 @@ func (m *Manager) Stored(changes []Change) {
 		s.dirty, s.notable = false, false
 		if s.Status == Closed {
 			delete(m.open, s.ID)
+		}
+	}
+}
+
+// Flush makes everything that differs from its stored version pending.
+func (m *Manager) Flush() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.open {
+		for _, e := range s.findings {
+			s.dirty = s.dirty || differs(e)
 		}
 	}
 }

@@ -15,9 +15,11 @@ import (
 const probes = inWindow + " AND " + begun + ` AND (proto = 6 OR proto = 17 AND dst_port > 0 AND dst_port < 32768
 	OR proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)`
 
-// targets are probes by target: a target failed if every conversation with it
-// did, whoever saw it; attempts are those of the agent that saw the most.
-const targets = `
+// targetsOf is the query for probes by target: a target failed if every
+// conversation with it did, whoever saw it; attempts are those of the agent that
+// saw the most. condition is added to the one on flows.
+func targetsOf(condition string) string {
+	return `
     SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts,
         min(first) AS first, max(last) AS last, groupUniqArray(4)(agent) AS agents
     FROM
@@ -25,10 +27,11 @@ const targets = `
         SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed, count() AS attempts,
             min(start) AS first, max(start) AS last
         FROM flows
-        WHERE ` + probes + `
+        WHERE ` + probes + condition + `
         GROUP BY agent, interface, src_ip, dst_ip, proto, dst_port
     )
     GROUP BY src_ip, dst_ip, proto, dst_port`
+}
 
 const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), min(first), max(last),
     if(length(arrayDistinct(arrayFlatten(groupArray(agents)))) = 1, any(agents)[1], '')`
@@ -37,7 +40,7 @@ const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), 
 func (s *Store) PortScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
 	return s.scans(ctx, "port scans", `
 SELECT src_ip, dst_ip, toUInt8(0), toUInt16(0), `+scanTotals+`
-FROM (`+targets+`)
+FROM (`+targetsOf("")+`)
 WHERE proto IN (6, 17)
 GROUP BY src_ip, dst_ip
 HAVING failures >= {least:UInt64}
@@ -49,7 +52,7 @@ LIMIT {limit:UInt64}`, "SELECT uniqCombined(src_ip, dst_ip) FROM flows WHERE "+p
 func (s *Store) HostScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
 	return s.scans(ctx, "host scans", `
 SELECT src_ip, toIPv6('::'), proto, dst_port, `+scanTotals+`
-FROM (`+targets+`)
+FROM (`+targetsOf("")+`)
 GROUP BY src_ip, proto, dst_port
 HAVING failures >= {least:UInt64}
 ORDER BY failures DESC, src_ip, proto, dst_port

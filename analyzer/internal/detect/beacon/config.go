@@ -2,6 +2,7 @@ package beacon
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
@@ -10,7 +11,7 @@ import (
 // Config tunes the detector.
 type Config struct {
 	Enabled        bool `yaml:"enabled"`
-	detect.Cadence `yaml:",inline"`
+	detect.Cadence `yaml:"cadence"`
 	MinConnections int           `yaml:"min_connections"` // of one pair in a window
 	MinInterval    time.Duration `yaml:"min_interval"`    // least median time between connections
 	MinSpan        time.Duration `yaml:"min_span"`        // least time from the first to the last connection
@@ -45,7 +46,7 @@ func SlowConfig() Config {
 // Validate names the first key that cannot work.
 func (c *Config) Validate() error {
 	if err := c.Cadence.Validate(); err != nil {
-		return err
+		return fmt.Errorf("cadence.%w", err)
 	}
 	switch {
 	case c.MinConnections < 4:

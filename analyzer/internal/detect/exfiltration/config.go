@@ -2,6 +2,7 @@ package exfiltration
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
@@ -10,7 +11,7 @@ import (
 // Config tunes the detector.
 type Config struct {
 	Enabled        bool `yaml:"enabled"`
-	detect.Cadence `yaml:",inline"`
+	detect.Cadence `yaml:"cadence"`
 	MinBytes       uint64        `yaml:"min_bytes"`       // floor: outward bytes to one destination in a window, for a host with a past
 	ColdBytes      uint64        `yaml:"cold_bytes"`      // the same for a host without
 	MinPCR         float64       `yaml:"min_pcr"`         // least producer/consumer ratio, (out − in)/(out + in)
@@ -37,7 +38,7 @@ func DefaultConfig() Config {
 // Validate names the first key that cannot work.
 func (c *Config) Validate() error {
 	if err := c.Cadence.Validate(); err != nil {
-		return err
+		return fmt.Errorf("cadence.%w", err)
 	}
 	switch {
 	case c.MinBytes == 0:

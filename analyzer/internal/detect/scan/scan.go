@@ -46,7 +46,7 @@ const (
 // Config tunes the detector.
 type Config struct {
 	Enabled            bool `yaml:"enabled"`
-	detect.Cadence     `yaml:",inline"`
+	detect.Cadence     `yaml:"cadence"`
 	MinTargets         uint64  `yaml:"min_targets"`          // distinct targets that failed
 	MinFailedShare     float64 `yaml:"min_failed_share"`     // of all targets that were tried
 	BenignFailureRate  float64 `yaml:"benign_failure_rate"`  // probability that a first contact of a benign host fails (θ)
@@ -65,7 +65,7 @@ func DefaultConfig() Config {
 // Validate names the first key that cannot work.
 func (c *Config) Validate() error {
 	if err := c.Cadence.Validate(); err != nil {
-		return err
+		return fmt.Errorf("cadence.%w", err)
 	}
 	switch {
 	case c.MinTargets < 2:

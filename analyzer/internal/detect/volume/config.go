@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
@@ -10,7 +11,7 @@ import (
 // Config tunes the detector.
 type Config struct {
 	Enabled        bool `yaml:"enabled"`
-	detect.Cadence `yaml:",inline"`
+	detect.Cadence `yaml:"cadence"`
 	History        time.Duration `yaml:"history"`          // how far back an entity's own past is looked at
 	Guard          time.Duration `yaml:"guard"`            // the past ends this long before the window, so that an onset is not its own baseline
 	MinHistory     int           `yaml:"min_history_min"`  // minutes of past below which the floors alone decide (cold start)
@@ -38,7 +39,7 @@ func DefaultConfig() Config {
 // Validate names the first key that cannot work.
 func (c *Config) Validate() error {
 	if err := c.Cadence.Validate(); err != nil {
-		return err
+		return fmt.Errorf("cadence.%w", err)
 	}
 	switch {
 	case c.History < time.Minute || c.History > 30*24*time.Hour:

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/beacon"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/exfiltration"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/scan"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/volume"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+)
+
+// Detectors configures every detector. A detector is added here and in list.
+type Detectors struct {
+	Volume       volume.Config       `yaml:"volume"`
+	Scan         scan.Config         `yaml:"scan"`
+	Beacon       beacon.Config       `yaml:"beacon"`      // calls every few seconds
+	BeaconSlow   beacon.Config       `yaml:"beacon_slow"` // calls every half minute to hour
+	Exfiltration exfiltration.Config `yaml:"exfiltration"`
+}
+
+// DefaultDetectors returns every detector's defaults.
+func DefaultDetectors() Detectors {
+	return Detectors{
+		Volume: volume.DefaultConfig(), Scan: scan.DefaultConfig(), Beacon: beacon.FastConfig(),
+		BeaconSlow: beacon.SlowConfig(), Exfiltration: exfiltration.DefaultConfig(),
+	}
+}
+
+// entry is one configured detector.
+type entry struct {
+	name    string
+	enabled bool
+	check   interface{ Validate() error }
+	make    func(name string, s *store.Store) detect.Detector
+}
+
+func (d *Detectors) entries() []entry {
+	return []entry{
+		{"volume", d.Volume.Enabled, &d.Volume, func(n string, s *store.Store) detect.Detector { return volume.New(n, d.Volume, s) }},
+		{"scan", d.Scan.Enabled, &d.Scan, func(n string, s *store.Store) detect.Detector { return scan.New(n, d.Scan, s) }},
+		{"beacon", d.Beacon.Enabled, &d.Beacon, func(n string, s *store.Store) detect.Detector { return beacon.New(n, d.Beacon, s) }},
+		{"beacon_slow", d.BeaconSlow.Enabled, &d.BeaconSlow, func(n string, s *store.Store) detect.Detector { return beacon.New(n, d.BeaconSlow, s) }},
+		{"exfiltration", d.Exfiltration.Enabled, &d.Exfiltration, func(n string, s *store.Store) detect.Detector { return exfiltration.New(n, d.Exfiltration, s) }},
+	}
+}
+
+// Validate names the first key that cannot work.
+func (d *Detectors) Validate() error {
+	enabled := 0
+	for _, e := range d.entries() {
+		if err := e.check.Validate(); err != nil {
+			return fmt.Errorf("%s.%w", e.name, err)
+		}
+		if e.enabled {
+			enabled++
+		}
+	}
+	if enabled == 0 {
+		return errors.New("at least one detector must be enabled")
+	}
+	return nil
+}
+
+// list returns the enabled detectors.
+func (d *Detectors) list(s *store.Store) []detect.Detector {
+	var detectors []detect.Detector
+	for _, e := range d.entries() {
+		if e.enabled {
+			detectors = append(detectors, e.make(e.name, s))
+		}
+	}
+	return detectors
+}

@@ -1,0 +1,95 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+)
+
+// Pipeline is told of incidents that a person would want to know of. It is told
+// again after a restart, so it must take the same state of an incident for one.
+// An error makes the scheduler try again, and wait with what follows.
+type Pipeline interface {
+	// findings are all that the incident has, the earliest first.
+	Changed(ctx context.Context, i incident.Incident, findings []detect.Finding) error
+}
+
+// keeper stores changes and hands the notable ones on.
+type keeper struct {
+	store    *store.Store
+	pipeline Pipeline // may be nil
+	log      *slog.Logger
+}
+
+// Keep implements schedule.Keeper.
+func (k keeper) Keep(ctx context.Context, changes []incident.Change) error {
+	incidents := make([]incident.Incident, len(changes))
+	var findings []detect.Finding
+	for i, c := range changes {
+		incidents[i] = c.Incident
+		findings = append(findings, c.Updated...)
+	}
+	// Incidents go first: an incident without its findings is completed when the
+	// window is looked at again, findings without their incident would be orphans.
+	if err := k.store.SaveIncidents(ctx, incidents...); err != nil {
+		return err
+	}
+	if err := k.store.SaveFindings(ctx, findings...); err != nil {
+		return err
+	}
+	if k.pipeline == nil {
+		return nil
+	}
+	for _, c := range changes {
+		if !c.Notable {
+			continue
+		}
+		if err := k.pipeline.Changed(ctx, c.Incident, c.Findings); err != nil {
+			return fmt.Errorf("report incident %s: %w", c.Incident.ID, err)
+		}
+	}
+	return nil
+}
+
+// Recall implements schedule.Keeper.
+func (k keeper) Recall(ctx context.Context) ([]incident.Incident, []detect.Finding, error) {
+	const most = 10_000 // open incidents, and findings of one, that are taken up again
+	incidents, total, err := k.store.Incidents(ctx, store.IncidentFilter{Status: incident.Open, Page: store.Page{Limit: most}})
+	if err != nil {
+		return nil, nil, err
+	}
+	if total > most {
+		k.log.Warn("too many open incidents to take up again", "open", total, "taken", most)
+	}
+	var all []detect.Finding
+	for _, i := range incidents {
+		findings, _, err := k.store.Findings(ctx, store.FindingFilter{Incident: i.ID, Page: store.Page{Limit: most}})
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, findings...)
+	}
+	return incidents, all, nil
+}
+
+// clock tells data time from the store.
+type clock struct {
+	store *store.Store
+	cfg   schedule.Config
+}
+
+// Watermark implements schedule.Clock.
+func (c clock) Watermark(ctx context.Context) (time.Time, error) {
+	return c.store.Watermark(ctx, store.WatermarkQuery{Now: time.Now(), Settle: c.cfg.Settle, StaleAfter: c.cfg.StaleAfter})
+}
+
+// NextData implements schedule.Clock.
+func (c clock) NextData(ctx context.Context, t time.Time) (time.Time, error) {
+	return c.store.NextData(ctx, t)
+}
