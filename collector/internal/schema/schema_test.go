@@ -1,0 +1,262 @@
+package schema_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
+	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
+	"github.com/ebbwatch/ebbwatch/internal/chtest"
+	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/migrations"
+)
+
+func TestMigrator(t *testing.T) {
+	ch, nats := chtest.Start(t), natstest.Start(t)
+	for name, test := range map[string]func(*testing.T, *bed){
+		"a fresh database gets everything, a second run does nothing": fresh,
+		"a changed migration is refused by name":                      changed,
+		"a newer database is refused by name":                         newer,
+		"a failed step is named and the next run goes on from there":  failedStep,
+		"many collectors at once apply each migration once":           atOnce,
+		"every view runs":                           views,
+		"every table and column has a comment":      comments,
+		"the reader can read every view":            readerViews,
+		"a lock whose holder died becomes free":     deadHolder,
+		"a lock that cannot be renewed is given up": lostLock,
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := chconn.Config{
+				Address: ch.Addr, Database: ch.NewDatabase(t), User: chtest.Collector,
+				Password: config.Secret(ch.CollectorPassword), Compression: "none",
+			}
+			test(t, &bed{ch: ch, conn: conn, nats: nats, js: nats.JetStream(t)})
+		})
+	}
+}
+
+type bed struct {
+	ch   *chtest.Server
+	conn chconn.Config
+	nats *natstest.Server
+	js   jetstream.JetStream
+}
+
+func (b *bed) migrator(t *testing.T, all []migrations.Migration) *schema.Migrator {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	return &schema.Migrator{
+		ClickHouse: b.conn, Migrations: all, Log: log, By: "test build",
+		Lock: &schema.KVLock{JS: b.js, Holder: "test", TTL: 4 * time.Second, Log: log},
+	}
+}
+
+// shipped returns the migrations of this build.
+func shipped(t *testing.T) []migrations.Migration {
+	t.Helper()
+	all, err := migrations.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// load returns migrations made of the texts.
+func load(t *testing.T, texts ...string) []migrations.Migration {
+	t.Helper()
+	fsys := fstest.MapFS{}
+	for i, text := range texts {
+		fsys[fmt.Sprintf("%04d_m.sql", i+1)] = &fstest.MapFile{Data: []byte(text)}
+	}
+	all, err := migrations.Load(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+const (
+	one = "CREATE TABLE IF NOT EXISTS one (a UInt8) ENGINE = MergeTree ORDER BY a"
+	two = "CREATE TABLE IF NOT EXISTS two (a UInt8) ENGINE = MergeTree ORDER BY a"
+)
+
+func fresh(t *testing.T, b *bed) {
+	b.ch.Query(t, "DROP DATABASE "+b.conn.Database) // the migrator creates it
+	all := shipped(t)
+	applied, err := b.migrator(t, all).Run(t.Context())
+	if err != nil || len(applied) != len(all) {
+		t.Fatalf("applied %d of %d: %v", len(applied), len(all), err)
+	}
+	applied, err = b.migrator(t, all).Run(t.Context())
+	if err != nil || len(applied) != 0 {
+		t.Fatalf("the second run applied %d: %v", len(applied), err)
+	}
+	got := b.ch.Query(t, "SELECT version, file, applied_by FROM "+b.conn.Database+".schema_migrations ORDER BY version LIMIT 1")
+	if got != "1\t0001_flows.sql\ttest build" {
+		t.Errorf("schema_migrations begins with %q", got)
+	}
+}
+
+func changed(t *testing.T, b *bed) {
+	if _, err := b.migrator(t, load(t, one, two)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.migrator(t, load(t, one+" COMMENT 'changed'", two)).Run(t.Context())
+	if !errors.Is(err, schema.ErrChanged) || !schema.Permanent(err) || !strings.Contains(err.Error(), "0001_m.sql") || !strings.Contains(err.Error(), "new migration") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func newer(t *testing.T, b *bed) {
+	if _, err := b.migrator(t, load(t, one, two)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.migrator(t, load(t, one)).Run(t.Context())
+	if !errors.Is(err, schema.ErrNewer) || !schema.Permanent(err) || !strings.Contains(err.Error(), "0002_m.sql") || !strings.Contains(err.Error(), "test build") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func failedStep(t *testing.T, b *bed) {
+	broken := two + "\n-- step\nCREATE TABLE IF NOT EXISTS three (a Nonsense) ENGINE = MergeTree ORDER BY a"
+	applied, err := b.migrator(t, load(t, one, broken)).Run(t.Context())
+	if !errors.Is(err, schema.ErrRefused) || !strings.Contains(err.Error(), "0002_m.sql, step 2 of 2 (CREATE TABLE IF NOT EXISTS three") {
+		t.Errorf("error is %v", err)
+	}
+	if len(applied) != 1 {
+		t.Errorf("%d are applied, want the first only", len(applied))
+	}
+	applied, err = b.migrator(t, load(t, one, strings.Replace(broken, "Nonsense", "UInt8", 1))).Run(t.Context())
+	if err != nil || len(applied) != 1 {
+		t.Errorf("after the repair %d are applied: %v", len(applied), err)
+	}
+}
+
+func atOnce(t *testing.T, b *bed) {
+	all := shipped(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	total := 0
+	for range 4 {
+		m := b.migrator(t, all)
+		m.Lock = &schema.KVLock{JS: b.nats.JetStream(t), Holder: "one of four", TTL: 4 * time.Second, Log: m.Log}
+		wg.Go(func() {
+			applied, err := m.Run(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total += len(applied)
+		})
+	}
+	wg.Wait()
+	if total != len(all) {
+		t.Errorf("%d were applied by four collectors, want %d", total, len(all))
+	}
+	if got := b.ch.Query(t, "SELECT count() FROM "+b.conn.Database+".schema_migrations"); got != fmt.Sprint(len(all)) {
+		t.Errorf("schema_migrations has %s rows, want %d", got, len(all))
+	}
+}
+
+// arguments of the views that have parameters.
+var arguments = map[string]string{
+	"top_talkers_between": "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"new_pairs_since":     "(since = '2026-01-01 00:00:00')",
+	"conversations_of":    "(address = '192.0.2.1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"peers_of":            "(address = '2001:db8::1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+}
+
+func (b *bed) everyView(t *testing.T, user string) {
+	if _, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	names := strings.Fields(b.ch.Query(t, "SELECT name FROM system.tables WHERE engine = 'View' AND database = '"+b.conn.Database+"'"))
+	if len(names) < 15 {
+		t.Fatalf("only %d views: %v", len(names), names)
+	}
+	for _, name := range names {
+		if _, err := b.ch.QueryAs(user, "SELECT * FROM "+b.conn.Database+"."+name+arguments[name]); err != nil {
+			t.Errorf("view %s: %v", name, err)
+		}
+	}
+}
+
+func views(t *testing.T, b *bed)       { b.everyView(t, chtest.Collector) }
+func readerViews(t *testing.T, b *bed) { b.everyView(t, chtest.Reader) }
+
+func comments(t *testing.T, b *bed) {
+	if _, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := b.ch.Query(t, "SELECT name FROM system.tables WHERE comment = '' AND database = '"+b.conn.Database+"'")
+	if got != "" {
+		t.Errorf("tables and views without a comment: %s", got)
+	}
+	got = b.ch.Query(t, "SELECT table || '.' || name FROM system.columns WHERE comment = '' AND database = '"+b.conn.Database+
+		"' AND table NOT IN (SELECT name FROM system.tables WHERE engine IN ('View', 'MaterializedView') AND database = '"+b.conn.Database+"')")
+	if got != "" {
+		t.Errorf("columns without a comment: %s", got)
+	}
+	if got := b.ch.Query(t, "SELECT count() FROM system.columns WHERE database = '"+b.conn.Database+"'"); len(got) < 3 {
+		t.Errorf("system.columns shows %s columns: the test looks at nothing", got)
+	}
+}
+
+func deadHolder(t *testing.T, b *bed) {
+	log := slog.New(slog.DiscardHandler)
+	kv, err := b.js.CreateOrUpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: schema.LockBucket, TTL: 2 * time.Second, History: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Create(t.Context(), "lock", []byte("dead")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	lock := &schema.KVLock{JS: b.js, Holder: "heir", TTL: 2 * time.Second, Log: log}
+	_, unlock, err := lock.Lock(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	_, unlock, err = lock.Lock(ctx) // and at once after it was given back
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
+func lostLock(t *testing.T, b *bed) {
+	lock := &schema.KVLock{JS: b.js, Holder: "robbed", TTL: time.Second, Log: slog.New(slog.DiscardHandler)}
+	held, unlock, err := lock.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	kv, err := b.js.KeyValue(t.Context(), schema.LockBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "lock", []byte("robber")); err != nil {
+		t.Fatal(err)
+	}
+	defer kv.Purge(t.Context(), "lock")
+	select {
+	case <-held.Done():
+		if !errors.Is(context.Cause(held), schema.ErrLockLost) {
+			t.Errorf("the migration ends with %v", context.Cause(held))
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the migration goes on without the lock")
+	}
+}
