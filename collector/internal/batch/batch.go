@@ -30,16 +30,16 @@ func Reasons() []Reason {
 	return []Reason{Subject, Undecodable, Version, Invalid, ForgedAgent, Future, Ancient}
 }
 
-// Refusal is the error about a message that must not be stored, ever.
-type Refusal struct {
+// RefusedError is the error about a message that must not be stored, ever.
+type RefusedError struct {
 	Reason Reason
 	Err    error
 }
 
-func (r *Refusal) Error() string { return fmt.Sprintf("%s: %v", r.Reason, r.Err) }
+func (r *RefusedError) Error() string { return fmt.Sprintf("%s: %v", r.Reason, r.Err) }
 
 // Unwrap returns the error behind the refusal.
-func (r *Refusal) Unwrap() error { return r.Err }
+func (r *RefusedError) Unwrap() error { return r.Err }
 
 // Limits bound the times of a batch around the time at which NATS stored it.
 // Against that time, and not against the present, a batch is judged the same
@@ -69,24 +69,24 @@ func NewDecoder(limits Limits) (*Decoder, error) {
 func (d *Decoder) Close() { d.decoder.Close() }
 
 // Decode returns the batch that came in on subject and was stored by NATS at
-// stored. The batch is valid until the next call. Every error is a *Refusal.
+// stored. The batch is valid until the next call. Every error is a *RefusedError.
 func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebbwatch.Batch, error) {
 	agent, err := ebbwatch.AgentOfSubject(subject)
 	if err != nil {
-		return nil, &Refusal{Subject, err}
+		return nil, &RefusedError{Subject, err}
 	}
 	b := &d.batch
 	if err := d.decoder.Decode(message, b); err != nil {
 		switch {
 		case errors.Is(err, ebbwatch.ErrVersion):
-			return nil, &Refusal{Version, err}
+			return nil, &RefusedError{Version, err}
 		case errors.Is(err, ebbwatch.ErrInvalid):
-			return nil, &Refusal{Invalid, err}
+			return nil, &RefusedError{Invalid, err}
 		}
-		return nil, &Refusal{Undecodable, err}
+		return nil, &RefusedError{Undecodable, err}
 	}
 	if b.Agent != agent {
-		return nil, &Refusal{ForgedAgent, fmt.Errorf("the envelope says %s, the subject %s", b.Agent, agent)}
+		return nil, &RefusedError{ForgedAgent, fmt.Errorf("the envelope says %s, the subject %s", b.Agent, agent)}
 	}
 	if err := d.limits.check(b, stored); err != nil {
 		return nil, err
@@ -103,10 +103,10 @@ func (l Limits) check(b *ebbwatch.Batch, stored time.Time) error {
 	}
 	switch {
 	case last > highest:
-		return &Refusal{Future, fmt.Errorf("a time is %s, more than %s after the batch was stored (check the clock of %s)",
+		return &RefusedError{Future, fmt.Errorf("a time is %s, more than %s after the batch was stored (check the clock of %s)",
 			micros(last), l.MaxAhead, b.Agent)}
 	case first < lowest:
-		return &Refusal{Ancient, fmt.Errorf("a time is %s, more than %s before the batch was stored", micros(first), l.MaxAge)}
+		return &RefusedError{Ancient, fmt.Errorf("a time is %s, more than %s before the batch was stored", micros(first), l.MaxAge)}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -66,14 +65,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// limitedWarn logs at most once in 10 seconds: traffic drives it.
-func (m *Metrics) limitedWarn(log *slog.Logger, msg string, args ...any) {
+// mayWarn reports, at most once in 10 seconds, that a warning that traffic
+// drives may be logged.
+func (m *Metrics) mayWarn() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if time.Since(m.warned) >= 10*time.Second {
-		m.warned = time.Now()
-		log.Warn(msg, args...)
+	if time.Since(m.warned) < 10*time.Second {
+		return false
 	}
+	m.warned = time.Now()
+	return true
 }
 
 // Watch keeps the lag up to date until ctx ends.

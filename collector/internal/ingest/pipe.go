@@ -102,8 +102,8 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 		case <-due.C:
 			isDue = true
 		case full <- current:
-			current, isDue = nil, false
 			due.Stop()
+			isDue = false
 			select {
 			case current = <-p.free:
 			case <-ctx.Done():
@@ -137,6 +137,7 @@ func (p *pipe) accept(ctx context.Context, l *load, msg jetstream.Msg) bool {
 	}
 	seq := meta.Sequence.Stream
 	switch p.ledger.Status(seq, meta.Timestamp) {
+	case ledger.New:
 	case ledger.Held:
 		p.Metrics.redelivered.Inc()
 		return false // it is acknowledged with its block
@@ -168,17 +169,21 @@ func (p *pipe) refuse(ctx context.Context, msg jetstream.Msg, meta *jetstream.Ms
 	}
 	if err := p.streams.Refuse(ctx, p.JS, letter); err != nil {
 		p.Metrics.deadLetterErrors.Inc()
-		p.Log.Warn("a refused batch stays in its stream for now", "sequence", letter.Origin, "error", err)
+		if p.Metrics.mayWarn() {
+			p.Log.Warn("a refused batch stays in its stream for now", "sequence", letter.Origin, "error", err)
+		}
 		_ = msg.NakWithDelay(10 * time.Second) // or after AckWait, if this fails
 		return
 	}
 	reason := batch.Undecodable
-	var refusal *batch.Refusal
+	var refusal *batch.RefusedError
 	if errors.As(cause, &refusal) {
 		reason = refusal.Reason
 	}
 	p.Metrics.refused.WithLabelValues(string(reason)).Inc()
-	p.Metrics.limitedWarn(p.Log, "batch refused, see collector dlq list", "subject", letter.Subject, "sequence", letter.Origin, "reason", cause.Error())
+	if p.Metrics.mayWarn() {
+		p.Log.Warn("batch refused, see collector dlq list", "subject", letter.Subject, "sequence", letter.Origin, "reason", cause.Error())
+	}
 	p.ledger.Discard(letter.Origin, letter.Stored)
 	_ = msg.TermWithReason(string(reason)) // a lost one comes again and is known
 }
@@ -238,7 +243,9 @@ func (p *pipe) begin(ctx context.Context, intent ledger.Intent) error {
 		if err == nil || errors.Is(err, ledger.ErrOvertaken) || ctx.Err() != nil {
 			return err
 		}
-		p.Metrics.limitedWarn(p.Log, "cannot write the ledger, repeating", "error", err)
+		if p.Metrics.mayWarn() {
+			p.Log.Warn("cannot write the ledger, repeating", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return err
@@ -253,7 +260,9 @@ func (p *pipe) compact(ctx context.Context) {
 	defer cancel()
 	info, err := p.streams.Consumer.Info(ctx)
 	if err != nil {
-		p.Metrics.limitedWarn(p.Log, "cannot read the acknowledgement floor", "error", err)
+		if p.Metrics.mayWarn() {
+			p.Log.Warn("cannot read the acknowledgement floor", "error", err)
+		}
 		return
 	}
 	p.ledger.CoverTo(info.AckFloor.Stream)
