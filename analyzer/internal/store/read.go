@@ -104,6 +104,7 @@ func (s *Store) Incidents(ctx context.Context, f IncidentFilter) ([]incident.Inc
 	w.add(!f.From.IsZero(), "ended >= "+at("from"), "from", f.From)
 	w.add(!f.To.IsZero(), "started < "+at("to"), "to", f.To)
 	w.add(f.Status != "", "toString(status) = {status:String}", "status", string(f.Status))
+	w.add(f.Kind != "", "has(kinds, {kind:String})", "kind", f.Kind)
 	w.add(f.MinSeverity > 0, "toInt8(severity) >= {severity:Int8}", "severity", int8(f.MinSeverity))
 	return s.incidents(ctx, w, f.Page)
 }
@@ -150,6 +151,7 @@ const reportColumns = `id, toString(kind), subject, window_start, window_end, to
 // (Markdown, HTML, JSON), and how many match.
 func (s *Store) Reports(ctx context.Context, f ReportFilter) ([]Report, int, error) {
 	var w where
+	w.add(!f.From.IsZero(), "created >= "+at("from"), "from", f.From)
 	w.add(f.Kind != "", "toString(kind) = {kind:String}", "kind", f.Kind)
 	w.add(f.Subject != "", "subject = {subject:String}", "subject", f.Subject)
 	var reports []Report

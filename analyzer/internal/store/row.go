@@ -70,12 +70,14 @@ type FindingFilter struct {
 type IncidentFilter struct {
 	From, To    time.Time // incidents that overlap [From, To)
 	Status      incident.Status
+	Kind        string // of at least one of its findings
 	MinSeverity detect.Severity
 	Page
 }
 
 // ReportFilter selects reports; zero fields do not filter. The newest come first.
 type ReportFilter struct {
+	From    time.Time // reports made then or later
 	Kind    string
 	Subject string
 	Page
