@@ -73,6 +73,7 @@ func (s *stage) startEbbwatch(ctx, inner context.Context) error {
 func (s *stage) config() (string, error) {
 	data, err := yaml.Marshal(map[string]any{
 		"data_dir": filepath.Join(s.dir, "data"),
+		"agent":    map[string]any{"name": "watched"},
 		"analyzer": map[string]any{
 			"notify": map[string]any{
 				"webhooks": []any{map[string]any{
