@@ -62,6 +62,10 @@ func (c *Counter) Add(d Counter) {
 // AttachPoint is the conservation proof of one attach point for one interval:
 // Seen = Recorded + Overflow + Other, to the byte. Seen is counted by the BPF
 // program on its own, before anything can fail.
+//
+// A packet that passes two attach points of one agent, as a forwarded packet
+// does, is Recorded at both and stands in one flow record: there the sum over
+// the records is below the sum over Recorded, by the packets seen twice.
 type AttachPoint struct {
 	Interface string
 	Egress    bool
@@ -118,8 +122,9 @@ func (b *Batch) Len() int { return len(b.Start) }
 func (b *Batch) Reset() {
 	b.Envelope = Envelope{Attach: b.Attach[:0], Losses: b.Losses[:0]}
 	b.Addrs, b.Strings = b.Addrs[:0], b.Strings[:0]
-	for _, c := range b.columns() {
-		c.reset()
+	cols := b.columns()
+	for i := range cols {
+		cols[i].reset()
 	}
 	clear(b.addrIndex)
 	clear(b.stringIndex)
@@ -217,8 +222,9 @@ func (b *Batch) Validate() error {
 	if err := b.validateEnvelope(); err != nil {
 		return err
 	}
-	for _, c := range b.columns() {
-		if c.len() != n {
+	cols := b.columns()
+	for i := range cols {
+		if c := &cols[i]; c.len() != n {
 			return fmt.Errorf("%w: column %s has %d entries, want %d", ErrInvalid, c.name, c.len(), n)
 		}
 	}

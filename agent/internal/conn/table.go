@@ -53,19 +53,36 @@ const linger = 10 * time.Second
 
 // key names a conversation: the endpoints in flowbpf's order and the protocol.
 // Interface and VLAN are not part of it: a conversation that this host forwards
-// passes two of them and stays one. Without pointers the garbage collector need
+// passes two of them and stays one. Addresses that mean something on one link
+// only (link-local, unspecified, broadcast) are another matter: there, scope is
+// the interface's index, else 0. Without pointers the garbage collector need
 // not look into the table.
 type key struct {
 	a, b         [16]byte
 	aPort, bPort uint16
 	proto        uint8
+	scope        uint32
+}
+
+func keyOf(e *flowbpf.Entry) key {
+	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
+	if linkScoped(e.A) || linkScoped(e.B) {
+		k.scope = e.Ifindex
+	}
+	return k
+}
+
+func linkScoped(a netip.Addr) bool {
+	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified() ||
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // conversation is what the table remembers. Its times are CLOCK_MONOTONIC.
 type conversation struct {
 	key             key
 	firstNS, lastNS int64
-	ifindex         uint32 // the interface of its last record
+	ifindex         uint32 // of its last record
+	vlan            uint16 // of its last record
 	drain           uint32 // the last drain that had a record of it
 	seen            [2]Seen
 	src             uint8 // the side that is Flow.Src
@@ -94,13 +111,16 @@ type Stats struct {
 //
 // A packet that this host forwards enters by one interface and leaves by
 // another, and both see it. The conversation is accounted where the table met
-// it first; an entry in which the same side passes the opposite hook sees the
-// same packets a second time and makes no record (Stats.Repeated counts it). An
-// entry of another interface with the same orientation has other packets of the
-// same conversation (several paths) and does make one. If the first place has
-// gone silent for a whole interval, or its flow map was full and had nothing of
-// the conversation, the second place takes over. At that moment, packets that
-// were between the two interfaces can be recorded twice.
+// it first; an entry of another interface (or VLAN) in which the same side passes
+// the opposite hook sees the same packets a second time and makes no record
+// (Stats.Repeated counts it). An entry of another interface with the same
+// orientation has other packets of the same conversation (several paths) and
+// does make one. If the first place has gone silent for a whole interval, or its
+// flow map was full and had nothing of the conversation, the second place takes
+// over. At that moment, packets that were between the two interfaces can be
+// recorded twice. So are broadcasts and link-local packets that a bridge passes
+// on: they are accounted link by link. Two conversations between the same
+// endpoints in separate networks of one forwarding host are taken for one.
 type Table struct {
 	cfg   Config
 	index map[key]uint32
@@ -137,22 +157,22 @@ func (t *Table) Begin(clock hostclock.Reading, startNS int64, full bool) {
 // Observe merges one entry of the drain and makes its record in f. It reports
 // whether there is one: not for an entry that repeats another's packets.
 func (t *Table) Observe(e *flowbpf.Entry, f *ebbwatch.Flow) bool {
-	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
+	k := keyOf(e)
 	dirA := e.FirstDirection
 	if e.FirstSide != 0 {
 		dirA = 1 - dirA
 	}
 	slot, known := t.index[k]
-	if known && t.slots[slot].restarts(e) {
+	if known && t.slots[slot].drain != t.drain && t.slots[slot].restarts(e) {
 		t.forget(slot)
 		known = false
 	}
 	if !known {
 		slot = t.add(k, e)
-		t.slots[slot].dirA = dirA
+		t.slots[slot].dirA, t.slots[slot].ifindex, t.slots[slot].vlan = dirA, e.Ifindex, e.VLAN
 	}
 	c := &t.slots[slot]
-	if c.dirA != dirA {
+	if c.dirA != dirA && (c.ifindex != e.Ifindex || c.vlan != e.VLAN) {
 		if c.drain == t.drain || !t.full && c.drain+1 == t.drain {
 			for i := range e.Side {
 				t.stats.Repeated.Add(ebbwatch.Counter(e.Side[i].Counters))
@@ -198,7 +218,7 @@ func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatc
 		c.seen[i] = observed(c.seen[i], &e.Side[i], since)
 	}
 	c.firstNS, c.lastNS = min(c.firstNS, e.FirstNS), max(c.lastNS, e.LastNS)
-	c.ifindex, c.drain = e.Ifindex, t.drain
+	c.ifindex, c.vlan, c.drain = e.Ifindex, e.VLAN, t.drain
 	c.state = State(e.Proto, c.seen[c.src], c.seen[1-c.src])
 	c.over = over(e.Proto, c.state)
 
@@ -225,7 +245,7 @@ func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatc
 // stand in the record of the one that ended; the next record is the new one's first.
 func (t *Table) reopen(c *conversation, e *flowbpf.Entry, synNS int64) {
 	n := conversation{
-		key: c.key, firstNS: synNS, lastNS: c.lastNS, ifindex: c.ifindex, drain: c.drain, dirA: c.dirA,
+		key: c.key, firstNS: synNS, lastNS: c.lastNS, ifindex: c.ifindex, vlan: c.vlan, drain: c.drain, dirA: c.dirA,
 		initiator: ebbwatch.InitiatorSYN, used: true, fresh: true,
 	}
 	if e.Side[1].SYNNS == synNS {
@@ -334,7 +354,7 @@ func (t *Table) patience(c *conversation) time.Duration {
 func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 	last := t.clock.Time(c.lastNS)
 	*f = ebbwatch.Flow{
-		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.name(c.ifindex),
+		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.name(c.ifindex), VLAN: c.vlan,
 		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
 		ConnState: c.state, AgeMS: t.age(c), Final: true, Sampling: 1,
 	}

@@ -197,6 +197,42 @@ func TestForwardedPacketsAreRecordedOnce(t *testing.T) {
 	}
 }
 
+func TestForwardedConversationThatLivesWithinOneIntervalIsRecordedOnce(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	for i := range int64(2) { // the second time with the endpoints known
+		start := (1 + i) * second
+		e := entry(start, packet{0, syn}, packet{1, synack}, packet{0, ack}, packet{0, fin}, packet{1, fin})
+		records, _ := drain(table, start+second, e, mirrored(e, 2))
+		if len(records) != 1 || records[0].AgeMS != 0 || records[0].ConnState != ebbwatch.StateSF {
+			t.Errorf("interval %d: %+v", i, records)
+		}
+	}
+	if got := table.Stats().Repeated.Packets; got != 10 {
+		t.Errorf("%d packets repeated", got)
+	}
+}
+
+func TestBothEndsSendFromOneAddress(t *testing.T) { // as in duplicate address detection: :: to ff02::16
+	table := newTable(t, DefaultConfig())
+	e := packet{from: 0}.as(ebbwatch.ProtoUDP)
+	drain(table, 2*second, e)
+	if records, _ := drain(table, 3*second, mirrored(e, e.Ifindex)); len(records) != 1 {
+		t.Errorf("%+v", records)
+	}
+}
+
+func TestLinkLocalPacketsOfTwoLinksAreDifferent(t *testing.T) {
+	for _, addrs := range [][2]string{{"::", "ff02::16"}, {"fe80::1", "fe80::2"}, {"0.0.0.0", "255.255.255.255"}, {"192.0.2.1", "224.0.0.251"}} {
+		table := newTable(t, DefaultConfig())
+		e := packet{from: 0}.as(ebbwatch.ProtoUDP)
+		e.A, e.B = netip.MustParseAddr(addrs[0]), netip.MustParseAddr(addrs[1])
+		records, _ := drain(table, 2*second, e, mirrored(e, 2))
+		if len(records) != 2 || records[1].AgeMS != 0 {
+			t.Errorf("%v: %+v", addrs, records)
+		}
+	}
+}
+
 func TestTwoPathsOfOneConversationAreBothRecorded(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})

@@ -1,0 +1,479 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/vishvananda/netlink"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/app"
+)
+
+// running is an agent in the test's namespace with a real NATS server beside it.
+type running struct {
+	t      *testing.T
+	stream jetstream.Stream
+	stop   context.CancelFunc
+	done   chan error
+}
+
+const opsAddress = "127.0.0.1:8461"
+
+func runAgent(t *testing.T, adjust func(*app.Config)) *running {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS is not ready")
+	}
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: ebbwatch.FlowStream, Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"}, Retention: jetstream.WorkQueuePolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg := app.DefaultConfig()
+	cfg.Name, cfg.NATS.URL, cfg.Listen, cfg.DrainInterval = "host-a", s.ClientURL(), opsAddress, 200*time.Millisecond
+	if adjust != nil {
+		adjust(&cfg)
+	}
+	a, err := app.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, stream: stream, stop: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(cancel)
+	return r
+}
+
+// watches waits until the agent watches n interfaces.
+func (r *running) watches(n int) {
+	r.t.Helper()
+	want := fmt.Sprintf("\nebbwatch_agent_interfaces %d\n", n)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		text := r.get("/metrics")
+		if strings.Contains(text, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the agent does not watch %d interfaces", n)
+		}
+	}
+}
+
+func (r *running) get(path string) string {
+	resp, err := http.Get("http://" + opsAddress + path)
+	if err != nil {
+		return err.Error() // not listening yet
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// finish ends the agent and returns what it sent, after it checked that every
+// drain proves itself: seen = recorded + overflow + other for each attach point,
+// and the records of the drain add up to what is recorded, but for what
+// repeated says.
+func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen map[string]ebbwatch.Counter) {
+	r.t.Helper()
+	r.stop()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		r.t.Fatal("the agent does not end")
+	}
+	info, err := r.stream.Info(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	decoder, err := ebbwatch.NewDecoder()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer decoder.Close()
+	seen = make(map[string]ebbwatch.Counter)
+	var inRecords, recorded ebbwatch.Counter
+	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
+		msg, err := r.stream.GetMsg(r.t.Context(), seq)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		var b ebbwatch.Batch
+		if err := decoder.Decode(msg.Data, &b); err != nil {
+			r.t.Fatal(err)
+		}
+		if b.Sequence != seq {
+			r.t.Errorf("batch %d has sequence %d", seq, b.Sequence)
+		}
+		for _, a := range b.Attach {
+			sum := a.Recorded
+			sum.Add(a.Overflow)
+			sum.Add(a.Other)
+			if a.Seen != sum {
+				r.t.Errorf("batch %d: %+v does not balance", seq, a)
+			}
+			recorded.Add(a.Recorded)
+			c := seen[a.Interface]
+			c.Add(a.Seen)
+			seen[a.Interface] = c
+		}
+		for i := range b.Len() {
+			f := b.Flow(i)
+			flows = append(flows, f)
+			inRecords.Add(ebbwatch.Counter{Packets: f.SrcPackets + f.DstPackets, Bytes: f.SrcBytes + f.DstBytes})
+		}
+	}
+	inRecords.Add(repeated)
+	if inRecords != recorded {
+		r.t.Errorf("records hold %+v, attach points recorded %+v", inRecords, recorded)
+	}
+	if recorded.Packets == 0 {
+		r.t.Error("nothing was recorded")
+	}
+	return flows, seen
+}
+
+// conversation sums the records between two endpoints ("address:port").
+func conversation(t *testing.T, flows []ebbwatch.Flow, proto uint8, src, dst string) ebbwatch.Flow {
+	t.Helper()
+	var sum ebbwatch.Flow
+	n, firsts := 0, 0
+	for _, f := range flows {
+		if f.Proto != proto || !strings.HasPrefix(netip.AddrPortFrom(f.Src, f.SrcPort).String(), src) || !strings.HasPrefix(netip.AddrPortFrom(f.Dst, f.DstPort).String(), dst) {
+			continue
+		}
+		if n++; n > 1 {
+			f.SrcPackets, f.SrcBytes, f.DstPackets, f.DstBytes = f.SrcPackets+sum.SrcPackets, f.SrcBytes+sum.SrcBytes, f.DstPackets+sum.DstPackets, f.DstBytes+sum.DstBytes
+			f.SrcFlags |= sum.SrcFlags
+			f.DstFlags |= sum.DstFlags
+		}
+		if f.AgeMS == 0 {
+			firsts++
+		}
+		sum = f
+	}
+	if firsts != 1 {
+		t.Fatalf("%d first records of %s > %s (protocol %d), want 1; all flows:\n%s", firsts, src, dst, proto, list(flows))
+	}
+	return sum
+}
+
+func list(flows []ebbwatch.Flow) string {
+	var s strings.Builder
+	for _, f := range flows {
+		fmt.Fprintf(&s, "%s %v:%d > %v:%d proto %d %v %v age %d final %v packets %d/%d bytes %d/%d\n", f.Interface, f.Src, f.SrcPort, f.Dst, f.DstPort, f.Proto,
+			f.ConnState, f.Initiator, f.AgeMS, f.Final, f.SrcPackets, f.DstPackets, f.SrcBytes, f.DstBytes)
+	}
+	return s.String()
+}
+
+// serveTCP accepts on address and answers each byte stream's end with answer bytes.
+func serveTCP(t *testing.T, address string, answer int) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, c)
+			_, _ = c.Write(make([]byte, answer))
+			c.Close()
+		}
+	}()
+	return nil
+}
+
+// callTCP sends bytes, closes its side, and reads the answer to its end.
+func callTCP(address string, bytes int) (answer int64, local string, err error) {
+	c, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return 0, "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return 0, "", err
+	}
+	if _, err := c.Write(make([]byte, bytes)); err != nil {
+		return 0, "", err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return 0, "", err
+	}
+	answer, err = io.Copy(io.Discard, c)
+	return answer, c.LocalAddr().String(), err
+}
+
+// serveUDP answers every second datagram.
+func serveUDP(t *testing.T, address string) error {
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		buf := make([]byte, 2048)
+		for n := 0; ; n++ {
+			size, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if n%2 == 1 {
+				_, _ = c.WriteTo(buf[:size], from)
+			}
+		}
+	}()
+	return nil
+}
+
+// sendUDP sends n datagrams of size bytes and waits for the answers.
+func sendUDP(address string, n, size, answers int) (local string, err error) {
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	for range n {
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			return "", err
+		}
+	}
+	buf := make([]byte, 2048)
+	for range answers {
+		if _, err := c.Read(buf); err != nil {
+			return "", err
+		}
+	}
+	return c.LocalAddr().String(), nil
+}
+
+func TestRealTrafficBecomesExactRecords(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	peer := newHost(t)
+	peer.connect("w0", "w1", 1)
+	r := runAgent(t, nil)
+	r.watches(1)
+	peer.run(func() error { return serveTCP(t, "10.1.0.2:7000", 50) })
+	peer.run(func() error { return serveTCP(t, "[fd00:1::2]:7000", 50) })
+	peer.run(func() error { return serveUDP(t, "10.1.0.2:7003") })
+	if err := serveTCP(t, "10.1.0.1:7002", 10); err != nil {
+		t.Fatal(err)
+	}
+
+	// Out, in, refused, and over IPv6.
+	answer, outgoing, err := callTCP("10.1.0.2:7000", 100_000)
+	if err != nil || answer != 50 {
+		t.Fatalf("call: %d bytes, %v", answer, err)
+	}
+	if _, _, err := callTCP("10.1.0.2:7001", 1); err == nil {
+		t.Fatal("nothing listens on 7001")
+	}
+	var incoming string
+	peer.run(func() (err error) { _, incoming, err = callTCP("10.1.0.1:7002", 1000); return err })
+	_, six, err := callTCP("[fd00:1::2]:7000", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := sendUDP("10.1.0.2:7003", 6, 100, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lonely, err := sendUDP("10.1.0.2:7004", 1, 10, 0) // port unreachable comes back
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // at least one drain between the life of the connections and the end
+	if health := r.get("/healthz"); strings.Count(health, `"ok"`) != 3 {
+		t.Errorf("health: %s", health)
+	}
+	flows, seen := r.finish(ebbwatch.Counter{})
+
+	f := conversation(t, flows, ebbwatch.ProtoTCP, outgoing, "10.1.0.2:7000")
+	if f.ConnState != ebbwatch.StateSF || f.Initiator != ebbwatch.InitiatorSYN || !f.Final || f.Interface != "w0" {
+		t.Errorf("outgoing TCP: %v, initiator %v, final %v, interface %s", f.ConnState, f.Initiator, f.Final, f.Interface)
+	}
+	if f.SrcBytes < 100_000+66*f.SrcPackets || f.SrcBytes > 100_000+78*f.SrcPackets || f.DstBytes < 50+66*f.DstPackets || f.DstBytes > 50+78*f.DstPackets {
+		t.Errorf("outgoing TCP: %d/%d packets, %d/%d bytes: not the payload and headers of 66 to 78 bytes", f.SrcPackets, f.DstPackets, f.SrcBytes, f.DstBytes)
+	}
+	if f = conversation(t, flows, ebbwatch.ProtoTCP, "10.1.0.1:", "10.1.0.2:7001"); f.ConnState != ebbwatch.StateREJ || f.SrcPackets != 1 || f.DstPackets != 1 {
+		t.Errorf("refused TCP: %v, %d/%d packets", f.ConnState, f.SrcPackets, f.DstPackets)
+	}
+	if f = conversation(t, flows, ebbwatch.ProtoTCP, incoming, "10.1.0.1:7002"); f.ConnState != ebbwatch.StateSF || f.Initiator != ebbwatch.InitiatorSYN {
+		t.Errorf("incoming TCP: %v, initiator %v", f.ConnState, f.Initiator)
+	}
+	if f = conversation(t, flows, ebbwatch.ProtoTCP, six, "[fd00:1::2]:7000"); f.ConnState != ebbwatch.StateSF || f.SrcBytes < 1000+86*f.SrcPackets {
+		t.Errorf("TCP over IPv6: %v, %d bytes in %d packets", f.ConnState, f.SrcBytes, f.SrcPackets)
+	}
+	const datagram = 14 + 20 + 8
+	if f = conversation(t, flows, ebbwatch.ProtoUDP, query, "10.1.0.2:7003"); f.ConnState != ebbwatch.StateSF || f.Initiator != ebbwatch.InitiatorFirst ||
+		f.SrcPackets != 6 || f.SrcBytes != 6*(datagram+100) || f.DstPackets != 3 || f.DstBytes != 3*(datagram+100) {
+		t.Errorf("UDP: %+v", f)
+	}
+	if f = conversation(t, flows, ebbwatch.ProtoUDP, lonely, "10.1.0.2:7004"); f.ConnState != ebbwatch.StateS0 || f.SrcPackets != 1 {
+		t.Errorf("UDP without answer: %+v", f)
+	}
+	if f = conversation(t, flows, ebbwatch.ProtoICMP, "10.1.0.2:", "10.1.0.1:"); f.ICMPType != 3 || f.ICMPCode != 3 || f.SrcBytes != 14+20+8+20+8+10 {
+		t.Errorf("ICMP port unreachable: %+v", f)
+	}
+	if len(seen) != 1 || seen["w0"].Packets == 0 {
+		t.Errorf("attach points: %v", seen)
+	}
+}
+
+func TestInterfacesComeAndGo(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	r := runAgent(t, func(cfg *app.Config) { cfg.Interfaces.Exclude = []string{"no*"} })
+	r.watches(0)
+	peer := newHost(t)
+	peer.connect("w0", "w1", 1)
+	peer.connect("no0", "no1", 2)
+	r.watches(1)
+	peer.run(func() error { return serveUDP(t, "0.0.0.0:7000") })
+	if _, err := sendUDP("10.1.0.2:7000", 4, 100, 2); err != nil {
+		t.Fatal(err)
+	}
+	peer.connect("x0", "x1", 3)
+	r.watches(2)
+	local, err := sendUDP("10.3.0.2:7000", 8, 100, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("x0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil { // before the drain that must tell of its packets
+		t.Fatal(err)
+	}
+	r.watches(1)
+	time.Sleep(500 * time.Millisecond)
+	if metrics := r.get("/metrics"); strings.Contains(metrics, `interface="x0"`) || !strings.Contains(metrics, `interface="w0"`) {
+		t.Error("metrics still tell of x0, or not of w0")
+	}
+
+	if link, err = netlink.LinkByName("w0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetName(link, "renamed0"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	renamed, err := sendUDP("10.1.0.2:7000", 2, 100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flows, seen := r.finish(ebbwatch.Counter{})
+
+	if f := conversation(t, flows, ebbwatch.ProtoUDP, local, "10.3.0.2:7000"); f.Interface != "x0" || f.SrcPackets != 8 || f.DstPackets != 4 {
+		t.Errorf("on the interface that went: %s, %d/%d packets", f.Interface, f.SrcPackets, f.DstPackets)
+	}
+	if f := conversation(t, flows, ebbwatch.ProtoUDP, renamed, "10.1.0.2:7000"); f.Interface != "renamed0" || f.SrcPackets != 2 {
+		t.Errorf("on the renamed interface: %s, %d packets", f.Interface, f.SrcPackets)
+	}
+	for _, name := range []string{"w0", "x0", "renamed0"} {
+		if seen[name].Packets == 0 {
+			t.Errorf("%s: nothing seen; all: %v", name, seen)
+		}
+	}
+	for name := range seen {
+		if strings.HasPrefix(name, "no") || name == "lo" {
+			t.Errorf("%s was watched", name)
+		}
+	}
+}
+
+func TestForwardedTrafficIsRecordedOnce(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	left, right := newHost(t), newHost(t)
+	left.connect("l0", "eth0", 1)
+	right.connect("r0", "eth0", 2)
+	left.run(func() error { return route("10.2.0.0/24", "10.1.0.1") })
+	right.run(func() error { return route("10.1.0.0/24", "10.2.0.1") })
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := runAgent(t, nil)
+	r.watches(2)
+	right.run(func() error { return serveUDP(t, "10.2.0.2:7000") })
+	right.run(func() error { return serveTCP(t, "10.2.0.2:7000", 5000) })
+	var query, call string
+	left.run(func() (err error) {
+		if query, err = sendUDP("10.2.0.2:7000", 6, 100, 3); err != nil {
+			return err
+		}
+		_, call, err = callTCP("10.2.0.2:7000", 5000)
+		return err
+	})
+	time.Sleep(300 * time.Millisecond)
+	metric := func(name string) uint64 {
+		var v float64
+		_, after, _ := strings.Cut(r.get("/metrics"), "\n"+name+" ")
+		if _, err := fmt.Sscan(after, &v); err != nil {
+			t.Fatalf("read %s: %v", name, err)
+		}
+		return uint64(v)
+	}
+	repeated := ebbwatch.Counter{Packets: metric("ebbwatch_agent_repeated_packets_total"), Bytes: metric("ebbwatch_agent_repeated_bytes_total")}
+	flows, seen := r.finish(repeated)
+
+	if f := conversation(t, flows, ebbwatch.ProtoUDP, query, "10.2.0.2:7000"); f.SrcPackets != 6 || f.DstPackets != 3 {
+		t.Errorf("forwarded UDP: %d/%d packets, want 6/3", f.SrcPackets, f.DstPackets)
+	}
+	f := conversation(t, flows, ebbwatch.ProtoTCP, call, "10.2.0.2:7000")
+	if f.ConnState != ebbwatch.StateSF || f.SrcBytes > 5000+78*f.SrcPackets {
+		t.Errorf("forwarded TCP: %v, %d bytes in %d packets", f.ConnState, f.SrcBytes, f.SrcPackets)
+	}
+	if repeated.Packets < 9+f.SrcPackets+f.DstPackets {
+		t.Errorf("%d packets repeated", repeated.Packets)
+	}
+	if seen["l0"].Packets < 9 || seen["r0"].Packets < 9 {
+		t.Errorf("seen %v: both interfaces see each packet", seen)
+	}
+}
