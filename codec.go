@@ -117,9 +117,10 @@ func appendBatch(dst []byte, b *Batch) []byte {
 		dst = protowire.AppendTag(dst, fieldStrings, protowire.BytesType) // "" too: position counts
 		dst = protowire.AppendString(dst, s)
 	}
-	for _, c := range b.columns() {
-		if !c.zero() {
-			dst = appendMessage(dst, c.field, c.encode)
+	cols, base := b.columns(), b.Time.UnixMicro()
+	for i := range cols {
+		if c := &cols[i]; !c.absent() {
+			dst = appendMessage(dst, c.field, func(dst []byte) []byte { return c.encode(dst, base) })
 		}
 	}
 	return dst
@@ -283,10 +284,12 @@ func parseBatch(raw []byte, b *Batch) error {
 	if err := b.parseAddrs(addrs6, 16); err != nil {
 		return err
 	}
-	for _, c := range b.columns() {
+	cols := b.columns()
+	for i := range cols {
+		c := &cols[i]
 		if data := packed[c.field]; data == nil {
-			c.fill(int(flows))
-		} else if err := c.decode(data, int(flows)); err != nil {
+			c.fill(int(flows), int64(at))
+		} else if err := c.decode(data, int(flows), int64(at)); err != nil {
 			return err
 		}
 	}
