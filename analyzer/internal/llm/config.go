@@ -47,19 +47,19 @@ func (c Config) Validate() error {
 	u, err := url.Parse(c.BaseURL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return errors.New("llm.base_url: must be an http or https URL")
+		return errors.New("base_url: must be an http or https URL")
 	case u.User != nil:
-		return errors.New("llm.base_url: must hold no user or password, use llm.api_key")
+		return errors.New("base_url: must hold no user or password, use api_key")
 	case c.Model == "":
-		return errors.New("llm.model: must not be empty")
+		return errors.New("model: must not be empty")
 	case c.Timeout < time.Second || c.Timeout > 10*time.Minute:
-		return errors.New("llm.timeout: must be 1s to 10m")
+		return errors.New("timeout: must be 1s to 10m")
 	case c.MaxTokens < 64 || c.MaxTokens > 32768:
-		return errors.New("llm.max_tokens: must be 64 to 32768")
+		return errors.New("max_tokens: must be 64 to 32768")
 	case c.MaxPerHour < 1:
-		return errors.New("llm.max_reports_per_hour: must be at least 1")
+		return errors.New("max_reports_per_hour: must be at least 1")
 	case c.ResponseFormat != FormatAuto && c.ResponseFormat != FormatSchema && c.ResponseFormat != FormatObject:
-		return fmt.Errorf("llm.response_format: %q, want auto, json_schema or json_object", c.ResponseFormat)
+		return fmt.Errorf("response_format: %q, want auto, json_schema or json_object", c.ResponseFormat)
 	}
 	return nil
 }

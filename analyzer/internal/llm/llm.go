@@ -40,7 +40,7 @@ const (
 // nothing.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("llm.%w", err)
 	}
 	key, err := cfg.APIKey.Value()
 	if err != nil {

@@ -27,10 +27,10 @@ func DefaultConfig() Config { return Config{MaxFindings: 10, MaxEvidence: 12} }
 // Validate implements config.Validator.
 func (c Config) Validate() error {
 	if c.MaxFindings < 1 || c.MaxFindings > 200 {
-		return errors.New("report.max_findings: must be 1 to 200")
+		return errors.New("max_findings: must be 1 to 200")
 	}
 	if c.MaxEvidence < 1 || c.MaxEvidence > 100 {
-		return errors.New("report.max_evidence: must be 1 to 100")
+		return errors.New("max_evidence: must be 1 to 100")
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ type Builder struct {
 // names hides hosts from the worder and may be nil without one.
 func New(cfg Config, worder Worder, names *Pseudonyms, reg prometheus.Registerer, log *slog.Logger) (*Builder, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("report.%w", err)
 	}
 	html, err := newRenderer()
 	if err != nil {
@@ -119,7 +119,7 @@ func periodTitle(p Period) string {
 // bound keeps the most severe findings and the first evidence of each. Rows
 // without a number are left out: JSON cannot carry them.
 func (b *Builder) bound(findings []detect.Finding) []detect.Finding {
-	kept := mostSevere(findings, b.cfg.MaxFindings)
+	kept := MostSevereFindings(findings, b.cfg.MaxFindings)
 	for i := range kept {
 		f := &kept[i]
 		evidence := make([]detect.Evidence, 0, min(len(f.Evidence), b.cfg.MaxEvidence))

@@ -1,11 +1,13 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
 )
 
 // Step is a thing to look at next. A model may choose and order steps by ID,
@@ -72,20 +74,22 @@ func Steps(of []string) []Step {
 	return append(steps, stepEvidence)
 }
 
-// mostSevere sorts a copy of findings by severity, then score, then time, and
-// cuts it to limit.
-func mostSevere(findings []detect.Finding, limit int) []detect.Finding {
-	sorted := slices.Clone(findings)
+// MostSevere sorts a copy of incidents by severity, the newest first among equals,
+// and cuts it to limit. The result is never nil.
+func MostSevere(incidents []incident.Incident, limit int) []incident.Incident {
+	sorted := append([]incident.Incident{}, incidents...)
+	slices.SortStableFunc(sorted, func(a, b incident.Incident) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), b.Started.Compare(a.Started))
+	})
+	return sorted[:min(limit, len(sorted))]
+}
+
+// MostSevereFindings sorts a copy of findings by severity, then score, then time,
+// and cuts it to limit.
+func MostSevereFindings(findings []detect.Finding, limit int) []detect.Finding {
+	sorted := append([]detect.Finding{}, findings...)
 	slices.SortStableFunc(sorted, func(a, b detect.Finding) int {
-		switch {
-		case a.Severity != b.Severity:
-			return int(b.Severity) - int(a.Severity)
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return a.WindowStart.Compare(b.WindowStart)
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.Score, a.Score), a.WindowStart.Compare(b.WindowStart))
 	})
 	return sorted[:min(limit, len(sorted))]
 }

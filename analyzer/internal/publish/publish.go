@@ -1,0 +1,234 @@
+// Package publish makes a report when an incident opens or changes materially
+// and when a period ends, stores it, and hands it to the webhooks.
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/report"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+)
+
+// Reports stores reports.
+type Reports interface {
+	Report(ctx context.Context, id string) (store.Report, error) // store.ErrNotFound if there is none
+	SaveReport(ctx context.Context, r store.Report) error
+}
+
+// History is what happened.
+type History interface {
+	Incidents(ctx context.Context, f store.IncidentFilter) ([]incident.Incident, int, error)
+	Findings(ctx context.Context, f store.FindingFilter) ([]detect.Finding, int, error)
+}
+
+// Sender delivers; the same message twice is one.
+type Sender interface {
+	Send(ctx context.Context, m notify.Message) error
+}
+
+// Pipeline turns changes into delivered reports. Its fields must be set before
+// Run and not be changed then.
+//
+// A report's id follows from the incident's severity and kinds, so the same
+// state of an incident, however often it is told, makes one report.
+type Pipeline struct {
+	Builder *report.Builder
+	Reports Reports
+	History History
+	Period  PeriodSource
+	Sender  Sender
+	PageURL string // external address of the page for links, "" for none
+	Log     *slog.Logger
+
+	mu      sync.Mutex
+	waiting map[string]change // by incident
+	order   []string
+	wake    chan struct{}
+}
+
+type change struct {
+	incident incident.Incident
+	findings []detect.Finding
+}
+
+const maxWaiting = 1000
+
+// ErrBusy says that too many incidents wait for their report.
+var ErrBusy = errors.New("too many incidents wait for their report")
+
+// Changed takes note of an incident and returns at once: a slow model must not
+// delay detection. What waits when the process ends is found again by Run.
+func (p *Pipeline) Changed(_ context.Context, in incident.Incident, findings []detect.Finding) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting == nil {
+		p.waiting = map[string]change{}
+	}
+	if _, ok := p.waiting[in.ID]; !ok {
+		if len(p.waiting) >= maxWaiting {
+			return ErrBusy
+		}
+		p.order = append(p.order, in.ID)
+	}
+	p.waiting[in.ID] = change{in, findings}
+	select {
+	case p.wakeup() <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// wakeup returns the channel that Run listens on. The caller holds mu.
+func (p *Pipeline) wakeup() chan struct{} {
+	if p.wake == nil {
+		p.wake = make(chan struct{}, 1)
+	}
+	return p.wake
+}
+
+func (p *Pipeline) take() (change, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.order) == 0 {
+		return change{}, false
+	}
+	id := p.order[0]
+	c := p.waiting[id]
+	p.order = p.order[1:]
+	delete(p.waiting, id)
+	return c, true
+}
+
+// Run makes, stores and sends the reports until ctx ends. It retries each until
+// it is in the outbox.
+func (p *Pipeline) Run(ctx context.Context) error {
+	p.mu.Lock()
+	wake := p.wakeup()
+	p.mu.Unlock()
+	p.retry(ctx, "look for incidents without a report", p.recover)
+	for ctx.Err() == nil {
+		c, ok := p.take()
+		if !ok {
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		p.retry(ctx, "report incident "+c.incident.ID, func(ctx context.Context) error { return p.report(ctx, c) })
+	}
+	return nil
+}
+
+// recover finds the incidents of the last day whose report was not made because
+// the process ended first.
+func (p *Pipeline) recover(ctx context.Context) error {
+	incidents, _, err := p.History.Incidents(ctx, store.IncidentFilter{From: time.Now().Add(-24 * time.Hour), Page: store.Page{Limit: maxWaiting}})
+	if err != nil {
+		return err
+	}
+	for _, in := range incidents {
+		_, err := p.Reports.Report(ctx, report.IncidentReportID(in))
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		findings, _, err := p.History.Findings(ctx, store.FindingFilter{Incident: in.ID, Page: store.Page{Limit: 1000}})
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		_, newer := p.waiting[in.ID]
+		p.mu.Unlock()
+		if newer || len(findings) == 0 {
+			continue
+		}
+		if err := p.Changed(ctx, in, findings); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report makes and sends the report of one change, unless it is there already.
+func (p *Pipeline) report(ctx context.Context, c change) error {
+	id := report.IncidentReportID(c.incident)
+	stored, err := p.Reports.Report(ctx, id)
+	switch {
+	case err == nil:
+		return p.resend(ctx, stored)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	r, err := p.Builder.Incident(ctx, c.incident, c.findings, time.Now())
+	if err != nil {
+		return err
+	}
+	return p.issue(ctx, r)
+}
+
+// issue stores r and sends it.
+func (p *Pipeline) issue(ctx context.Context, r report.Report) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write report %s: %w", r.ID, err)
+	}
+	err = p.Reports.SaveReport(ctx, store.Report{
+		ID: r.ID, Kind: r.Kind, Subject: r.Subject, WindowStart: r.WindowStart, WindowEnd: r.WindowEnd, Severity: r.Severity, Title: r.Title,
+		Author: r.Author, Note: r.Note, Markdown: r.Markdown, HTML: r.HTML, JSON: string(data), Created: r.Created,
+	})
+	if err != nil {
+		return err
+	}
+	p.Log.Info("report made", "report", r.ID, "kind", r.Kind, "subject", r.Subject, "severity", r.Severity.String(), "author", r.Author)
+	return p.send(ctx, r)
+}
+
+// resend sends a stored report: it may not have reached the outbox before.
+func (p *Pipeline) resend(ctx context.Context, stored store.Report) error {
+	var r report.Report
+	if err := json.Unmarshal([]byte(stored.JSON), &r); err != nil {
+		return fmt.Errorf("read report %s: %w", stored.ID, err)
+	}
+	r.Markdown = stored.Markdown
+	return p.send(ctx, r)
+}
+
+func (p *Pipeline) send(ctx context.Context, r report.Report) error {
+	link := ""
+	if p.PageURL != "" {
+		link = p.PageURL + "/reports/" + r.ID
+	}
+	body, err := report.Webhook(r, link)
+	if err != nil {
+		return err
+	}
+	return p.Sender.Send(ctx, notify.Message{ID: r.ID, Severity: r.Severity, Body: body})
+}
+
+// retry calls do until it succeeds or ctx ends.
+func (p *Pipeline) retry(ctx context.Context, what string, do func(context.Context) error) {
+	for wait := 500 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		p.Log.Warn("report is delayed", "step", what, "error", err, "retry", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
