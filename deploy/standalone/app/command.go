@@ -4,6 +4,7 @@ package app
 import (
 	"github.com/spf13/cobra"
 
+	collector "github.com/ebbwatch/ebbwatch/collector/app"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
 )
 
@@ -13,6 +14,6 @@ func Command() *cobra.Command {
 		Use:   "ebbwatch",
 		Short: "Catch network anomalies and explain each with its evidence",
 	}
-	root.AddCommand(engineCommand(), engine.ChildCommand())
+	root.AddCommand(upCommand(), engineCommand(), collector.Command(), engine.ChildCommand())
 	return root
 }

@@ -39,6 +39,7 @@ func engineCommand() *cobra.Command {
 			return err
 		},
 	}.Command()
+	addFlags(cmd)
 	cmd.Flags().BoolVar(&withStdin, "end-with-stdin", false, "stop when standard input is closed, as by the end of the process that started this one")
 	return cmd
 }

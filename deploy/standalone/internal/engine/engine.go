@@ -19,7 +19,7 @@ import (
 const (
 	startAttempts = 3                // before the first start counts as failed
 	startTimeout  = 90 * time.Second // of one attempt; a big store takes a while to load
-	stopTimeout   = 3 * time.Second  // before the engine is killed; it would wait 5 s for an idle client, and loses nothing
+	stopTimeout   = 2 * time.Second  // before the engine is killed; it would wait 5 s for an idle client, and loses nothing
 	maxBackoff    = 30 * time.Second
 )
 

@@ -17,6 +17,13 @@ var ErrMissing = errors.New("no ClickHouse engine found")
 // program is what runs the engine: a clickhouse binary or the library.
 type program struct{ binary, library string }
 
+// Find reports whether there is an engine on this host; its error, which wraps
+// ErrMissing, says what to do.
+func (c Config) Find() error {
+	_, err := c.locate()
+	return err
+}
+
 func (c Config) locate() (program, error) {
 	if c.Library != "" {
 		if _, err := os.Stat(c.Library); err != nil {

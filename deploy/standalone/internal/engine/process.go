@@ -34,6 +34,7 @@ func (e *Engine) startChild() (*child, error) {
 		// /proc/self/exe is this binary even if its file was replaced since.
 		cmd = exec.Command("/proc/self/exe", childCommand, e.program.library, //nolint:gosec // the path is the administrator's
 			"--path="+e.dir.Path("clickhouse"), "--config-file="+e.configFile(), "--log-level=information", "--query", listenQuery)
+		cmd.Args[0] = "ebbwatch"
 	}
 	// A group of its own: Ctrl-C in the terminal is for us alone, who stop the
 	// engine last.

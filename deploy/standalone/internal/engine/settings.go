@@ -63,6 +63,6 @@ func (c Config) memoryBytes() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 1024 * mib
 	}
-	total := int64(info.Totalram) * int64(info.Unit) //nolint:unconvert // types differ between architectures
+	total := int64(info.Totalram) * int64(info.Unit)
 	return min(max(total/4, 512*mib), 4096*mib)
 }

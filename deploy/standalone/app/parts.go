@@ -1,0 +1,146 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch"
+	collector "github.com/ebbwatch/ebbwatch/collector/app"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/natsd"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
+	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+)
+
+// The limits of stopping, which together stay under ten seconds.
+const (
+	agentLimit     = 2 * time.Second
+	drainLimit     = 1500 * time.Millisecond
+	collectorLimit = 1500 * time.Millisecond
+	analyzerLimit  = time.Second
+	natsLimit      = time.Second
+	engineLimit    = 2500 * time.Millisecond
+)
+
+// compose returns the parts in the order in which they start.
+func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
+	for _, name := range []string{natsd.SecretName, engine.SecretPrefix + engine.Collector, engine.SecretPrefix + engine.Analyzer} {
+		if _, err := dir.Secret(name); err != nil {
+			return nil, err
+		}
+	}
+	nats := natsd.New(cfg.NATS, dir, log)
+	store := engine.New(cfg.ClickHouse, dir, log)
+
+	cfg.Collector.NATS = nats.Client()
+	cfg.Collector.ClickHouse.Address = port.Loopback(cfg.ClickHouse.TCPPort)
+	cfg.Collector.ClickHouse.Database = cfg.ClickHouse.Database()
+	cfg.Collector.ClickHouse.User = engine.Collector
+	cfg.Collector.ClickHouse.Password = password(dir, engine.Collector)
+	cfg.Collector.ClickHouse.Compression = "none" // it only costs on one host
+	cfg.Collector.Ingest.DrainTimeout = min(cfg.Collector.Ingest.DrainTimeout, collectorLimit-300*time.Millisecond)
+	c, err := collector.New(cfg.Collector, log.With("part", "collector"))
+	if err != nil {
+		return nil, fmt.Errorf("collector: %w", err)
+	}
+	return []part{
+		{name: "NATS", run: nats.Run, ready: closed(nats.Ready()), limit: natsLimit},
+		{name: "ClickHouse", run: store.Run, ready: closed(store.Ready()), limit: engineLimit},
+		{name: "collector", run: c.Run, ready: healthy(cfg.Collector.Listen), limit: collectorLimit},
+	}, nil
+}
+
+// password names the file that holds the password of a user of the engine.
+func password(dir *datadir.Dir, user string) config.Secret {
+	return config.Secret("file:" + dir.SecretPath(engine.SecretPrefix+user))
+}
+
+// closed returns the readiness of a part that closes c.
+func closed(c <-chan struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-c:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// healthy returns the readiness of a part that serves /healthz at address; a
+// part that serves nothing is taken to be ready.
+func healthy(address string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if address == "" {
+			return nil
+		}
+		for {
+			err := askHealth(ctx, "http://"+address+"/healthz")
+			if err == nil {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func askHealth(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1000))
+		return errors.Join(fmt.Errorf("not healthy: %s", body), err)
+	}
+	return nil
+}
+
+// queueStored returns when the collector has stored every batch that is queued,
+// or after drainLimit: NATS keeps the rest for the next start.
+func queueStored(cfg natsconn.Config, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, drainLimit)
+		defer cancel()
+		conn, err := natsconn.Connect("standalone", cfg, log)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		js, err := jetstream.New(conn)
+		if err != nil {
+			return fmt.Errorf("use JetStream: %w", err)
+		}
+		for {
+			stream, err := js.Stream(ctx, ebbwatch.FlowStream) // asks for its state
+			if err == nil && stream.CachedInfo().State.Msgs == 0 {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				log.Warn("batches stay queued for the next start", "error", err)
+				return nil
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+}
