@@ -28,6 +28,9 @@ type running struct {
 	stream jetstream.Stream
 	stop   context.CancelFunc
 	done   chan error
+
+	batches  int              // that finish read
+	overflow ebbwatch.Counter // that they tell of
 }
 
 const opsAddress = "127.0.0.1:8461"
@@ -136,6 +139,7 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 		if err := decoder.Decode(msg.Data, &b); err != nil {
 			r.t.Fatal(err)
 		}
+		r.batches++
 		if b.Sequence != seq {
 			r.t.Errorf("batch %d has sequence %d", seq, b.Sequence)
 		}
@@ -147,6 +151,7 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 				r.t.Errorf("batch %d: %+v does not balance", seq, a)
 			}
 			recorded.Add(a.Recorded)
+			r.overflow.Add(a.Overflow)
 			c := seen[a.Interface]
 			c.Add(a.Seen)
 			seen[a.Interface] = c
@@ -475,5 +480,62 @@ func TestForwardedTrafficIsRecordedOnce(t *testing.T) {
 	}
 	if seen["l0"].Packets < 9 || seen["r0"].Packets < 9 {
 		t.Errorf("seen %v: both interfaces see each packet", seen)
+	}
+}
+
+// spray sends one datagram to each of n ports of address.
+func spray(address string, n int) error {
+	c, err := net.ListenPacket("udp", ":0") // not connected: the refusals that come back are not ours
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for port := range n {
+		if _, err := c.WriteTo([]byte("probe"), &net.UDPAddr{IP: net.ParseIP(address), Port: 1024 + port}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestManyFlowsInOneDrain(t *testing.T) {
+	const flows = 12_000
+	for _, c := range []struct {
+		name     string
+		maxFlows uint32
+		overflow bool
+	}{
+		{"all have room, and take several batches", 65536, false},
+		{"a small map overflows, and says so", 1000, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if !inNamespace(t) {
+				return
+			}
+			peer := newHost(t)
+			peer.connect("w0", "w1", 1)
+			r := runAgent(t, func(cfg *app.Config) { cfg.Datapath.MaxFlows, cfg.DrainInterval = c.maxFlows, time.Minute })
+			r.watches(1)
+			if err := spray("10.1.0.2", flows); err != nil {
+				t.Fatal(err)
+			}
+			sent, seen := r.finish(ebbwatch.Counter{}) // the drain at the end is the only one
+			probes := 0
+			for _, f := range sent {
+				if f.Proto == ebbwatch.ProtoUDP && f.DstPort >= 1024 && f.SrcPackets == 1 && f.ConnState == ebbwatch.StateS0 {
+					probes++
+				}
+			}
+			if seen["w0"].Packets < flows {
+				t.Errorf("%d packets seen, %d sent", seen["w0"].Packets, flows)
+			}
+			if !c.overflow && (probes != flows || r.batches < 3) {
+				t.Errorf("%d records of %d probes in %d batches", probes, flows, r.batches)
+			}
+			// A stray packet of the neighbour discovery may overflow, too.
+			if lost := r.overflow.Packets - uint64(flows-probes); c.overflow && (probes == 0 || probes >= flows || lost > 50) {
+				t.Errorf("%d records of %d probes, %d packets of overflow", probes, flows, r.overflow.Packets)
+			}
+		})
 	}
 }
