@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
+	agent "github.com/ebbwatch/ebbwatch/agent/app"
+	analyzer "github.com/ebbwatch/ebbwatch/analyzer/app"
 	collector "github.com/ebbwatch/ebbwatch/collector/app"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
@@ -46,16 +48,36 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	cfg.Collector.ClickHouse.Database = cfg.ClickHouse.Database()
 	cfg.Collector.ClickHouse.User = engine.Collector
 	cfg.Collector.ClickHouse.Password = password(dir, engine.Collector)
-	cfg.Collector.ClickHouse.Compression = "none" // it only costs on one host
+	if cfg.Collector.ClickHouse.Compression == collector.DefaultConfig().ClickHouse.Compression {
+		cfg.Collector.ClickHouse.Compression = "none" // on one host it only costs
+	}
 	cfg.Collector.Ingest.DrainTimeout = min(cfg.Collector.Ingest.DrainTimeout, collectorLimit-300*time.Millisecond)
 	c, err := collector.New(cfg.Collector, log.With("part", "collector"))
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
 	}
+	cfg.Analyzer.NATS = nats.Client()
+	cfg.Analyzer.ClickHouse.Address = cfg.Collector.ClickHouse.Address
+	cfg.Analyzer.ClickHouse.Database = cfg.Collector.ClickHouse.Database
+	cfg.Analyzer.ClickHouse.User = engine.Analyzer
+	cfg.Analyzer.ClickHouse.Password = password(dir, engine.Analyzer)
+	z, err := analyzer.New(cfg.Analyzer, log.With("part", "analyzer"))
+	if err != nil {
+		return nil, fmt.Errorf("analyzer: %w", err)
+	}
+
+	cfg.Agent.NATS = nats.Client()
+	cfg.Agent.FlushTimeout = min(cfg.Agent.FlushTimeout, agentLimit-300*time.Millisecond)
+	a, err := agent.New(cfg.Agent, log.With("part", "agent"))
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	return []part{
 		{name: "NATS", run: nats.Run, ready: closed(nats.Ready()), limit: natsLimit},
 		{name: "ClickHouse", run: store.Run, ready: closed(store.Ready()), limit: engineLimit},
 		{name: "collector", run: c.Run, ready: healthy(cfg.Collector.Listen), limit: collectorLimit},
+		{name: "analyzer", run: z.Run, ready: healthy(cfg.Analyzer.Listen), limit: analyzerLimit},
+		{name: "agent", run: a.Run, ready: healthy(cfg.Agent.Listen), limit: agentLimit, drained: queueStored(cfg.Agent.NATS, log)},
 	}, nil
 }
 

@@ -89,6 +89,8 @@ func Up(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 func checkPorts(ctx context.Context, cfg Config) error {
 	ports := append(engine.New(cfg.ClickHouse, nil, nil).Ports(), cfg.NATS.Port())
 	ports = append(ports,
+		port.Port{Address: cfg.Analyzer.Listen, Key: "analyzer.listen", Flag: "--page-port"},
+		port.Port{Address: cfg.Agent.Listen, Key: "agent.listen", Flag: "--agent-port"},
 		port.Port{Address: cfg.Collector.Listen, Key: "collector.listen", Flag: "--collector-port"},
 	)
 	for _, p := range ports {
@@ -110,5 +112,5 @@ func banner(cfg Config, dir *datadir.Dir) string {
   ClickHouse  native %s, HTTP %s (user reader, no password, database %s)
   data        %s
   ask         curl -s '%s/?user=reader&database=%s' -d 'SELECT src_ip, dst_ip, dst_port, sum(bytes) AS total FROM flows GROUP BY ALL ORDER BY total DESC LIMIT 10 FORMAT PrettyCompact'`,
-		cfg.page(), port.Loopback(cfg.ClickHouse.TCPPort), http, cfg.ClickHouse.Database(), dir.Path(), http, cfg.ClickHouse.Database())
+		cfg.Analyzer.Listen, port.Loopback(cfg.ClickHouse.TCPPort), http, cfg.ClickHouse.Database(), dir.Path(), http, cfg.ClickHouse.Database())
 }
