@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+)
+
+// ingest measures rounds of: fill the stream, start a collector, wait until
+// every flow is in the table. The rate counts from the first commit that is
+// seen to the last, so that start-up does not dilute it; merges go on meanwhile.
+func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]float64, error) {
+	all, err := messages(flows, 1000)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "ebbwatch-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	var databases []string
+	for i := range rounds {
+		databases = append(databases, fmt.Sprintf("ebbwatch_%d", i))
+	}
+	ch, err := startClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose)
+	if err != nil {
+		return nil, fmt.Errorf("start ClickHouse: %w", err)
+	}
+	defer ch.stop()
+	samples := make(map[string][]float64)
+	for i, database := range databases {
+		r := round{dir: filepath.Join(dir, fmt.Sprintf("nats-%d", i)), database: database, ch: ch, messages: all, flows: uint64(len(all) * flowsPerBatch), verbose: verbose}
+		values, err := r.run(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("round %d: %w", i+1, err)
+		}
+		for name, value := range values {
+			samples[name] = append(samples[name], value)
+		}
+	}
+	medians := make(map[string]float64)
+	for name, values := range samples {
+		medians[name] = median(values)
+	}
+	return medians, nil
+}
+
+type round struct {
+	dir, database string
+	ch            *clickHouse
+	messages      []message
+	flows         uint64
+	verbose       bool
+}
+
+func (r *round) run(ctx context.Context) (map[string]float64, error) {
+	server, err := natstest.New(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer server.Stop()
+	if err := r.fill(ctx, server.URL); err != nil {
+		return nil, fmt.Errorf("fill the stream: %w", err)
+	}
+	collector, err := start(r.verbose, []string{
+		"EBBWATCH_NATS_URL=" + server.URL, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + r.ch.addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + r.database,
+		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.password, "EBBWATCH_CLICKHOUSE_COMPRESSION=none",
+	}, "collector", "run")
+	if err != nil {
+		return nil, err
+	}
+	defer collector.stop()
+	rate, err := r.watch(ctx, collector)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]float64{
+		"ingest_flows_per_s": rate, "collector_rss_bytes": collector.peakRSS(), "clickhouse_rss_bytes": r.ch.peakRSS(),
+	}
+	collector.stop()
+	return values, r.check(ctx, values)
+}
+
+// fill publishes every message into a fresh stream.
+func (r *round) fill(ctx context.Context, url string) error {
+	conn, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn, jetstream.WithPublishAsyncMaxPending(1000))
+	if err != nil {
+		return err
+	}
+	if _, err := consume.Ensure(ctx, js, consume.DefaultConfig()); err != nil {
+		return err
+	}
+	for _, m := range r.messages {
+		if _, err := js.PublishAsync(m.subject, m.data, jetstream.WithMsgID(m.id)); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	stream, err := js.Stream(ctx, ebbwatch.FlowStream)
+	if err != nil {
+		return err
+	}
+	if n := stream.CachedInfo().State.Msgs; n != uint64(len(r.messages)) {
+		return fmt.Errorf("the stream holds %d of %d messages", n, len(r.messages))
+	}
+	return nil
+}
+
+// watch returns the flows per second between the first and the last commit.
+func (r *round) watch(ctx context.Context, collector *process) (float64, error) {
+	var first time.Time
+	var before uint64
+	for {
+		var rows uint64
+		err := r.ch.conn.QueryRow(ctx, "SELECT sum(rows) FROM system.parts WHERE active AND table = 'flows' AND database = ?", r.database).Scan(&rows)
+		now := time.Now()
+		switch {
+		case err != nil:
+			return 0, err
+		case first.IsZero() && rows > 0:
+			first, before = now, rows
+		case rows >= r.flows && rows > before:
+			return float64(rows-before) / now.Sub(first).Seconds(), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-collector.done:
+			return 0, fmt.Errorf("the collector ended: %s", collector.output.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// check holds raw against rollup and reads the sizes after all merges.
+func (r *round) check(ctx context.Context, values map[string]float64) error {
+	var raw, rolled, rawBytes, rolledBytes uint64
+	if err := r.ch.conn.QueryRow(ctx, "SELECT count(), sum(src_bytes + dst_bytes) FROM "+r.database+".flows").Scan(&raw, &rawBytes); err != nil {
+		return err
+	}
+	if err := r.ch.conn.QueryRow(ctx, "SELECT sum(records), sum(src_bytes + dst_bytes) FROM "+r.database+".flows_1m").Scan(&rolled, &rolledBytes); err != nil {
+		return err
+	}
+	if raw != r.flows || rolled != raw || rawBytes != rolledBytes {
+		return fmt.Errorf("sent %d flows, stored %d (%d B), rolled up %d (%d B)", r.flows, raw, rawBytes, rolled, rolledBytes)
+	}
+	for table, name := range map[string]string{"flows": "stored_bytes_per_flow", "flows_1m": "rollup_bytes_per_flow"} {
+		if err := r.ch.conn.Exec(ctx, "OPTIMIZE TABLE "+r.database+"."+table+" FINAL"); err != nil {
+			return err
+		}
+		var size uint64
+		if err := r.ch.conn.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = ? AND database = ?", table, r.database).Scan(&size); err != nil {
+			return err
+		}
+		values[name] = float64(size) / float64(raw)
+	}
+	return nil
+}

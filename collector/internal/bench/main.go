@@ -1,0 +1,79 @@
+// Command bench measures the collector and prints one JSON object
+// {"name","value","unit"} a line. Medians; the servers are real and run on this
+// host, the commands are those of $EBBWATCH_BIN.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	only := flag.String("only", "", "measure only what has a name with this `prefix`")
+	flows := flag.Int("flows", 4_000_000, "flow records of one round of ingestion")
+	rounds := flag.Int("rounds", 3, "rounds of ingestion")
+	verbose := flag.Bool("v", false, "show what the servers and the collector log")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	groups := []struct {
+		names []string
+		run   func() (map[string]float64, error)
+	}{
+		{[]string{"decode_append_ns_per_flow"}, decodeAppend},
+		{
+			[]string{"ingest_flows_per_s", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
+			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
+		},
+	}
+	for _, g := range groups {
+		if !slices.ContainsFunc(g.names, func(name string) bool { return strings.HasPrefix(name, *only) }) {
+			continue
+		}
+		values, err := g.run()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		for _, name := range g.names {
+			if value, ok := values[name]; ok && strings.HasPrefix(name, *only) {
+				if err := print(name, value); err != nil {
+					fmt.Fprintln(os.Stderr, "bench:", err)
+					return 1
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// units by the end of the name.
+var units = []struct{ suffix, unit string }{
+	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "B"}, {"_bytes", "B"},
+}
+
+func print(name string, value float64) error {
+	for _, u := range units {
+		if strings.HasSuffix(name, u.suffix) {
+			return json.NewEncoder(os.Stdout).Encode(struct {
+				Name  string  `json:"name"`
+				Value float64 `json:"value"`
+				Unit  string  `json:"unit"`
+			}{name, value, u.unit})
+		}
+	}
+	return fmt.Errorf("no unit for %s", name)
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
