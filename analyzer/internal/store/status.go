@@ -102,7 +102,7 @@ func (s *Store) Ingest(ctx context.Context, now time.Time) (Ingest, error) {
 		lagMS float64
 	)
 	query := `
-SELECT max(time), ifNotFinite(quantileExact(0.5)(greatest(dateDiff('millisecond', time, received), 0)), 0), uniqExact(agent, boot, sequence)
+SELECT max(time), toFloat64(quantileExact(0.5)(greatest(dateDiff('millisecond', time, received), 0))), uniqExact(agent, boot, sequence)
 FROM coverage
 WHERE time > ` + at("now") + ` - INTERVAL 5 MINUTE`
 	if err := s.queryRow(ctx, query, params{"now": now}, &i.Newest, &lagMS, &i.Batches); err != nil {

@@ -67,17 +67,16 @@ func (s *Store) pastTargets(ctx context.Context, q volume.Query, rows []volume.T
 	past := make(map[key][]float64)
 	p := params{"past_from": q.PastFrom, "past_to": q.PastTo, "dst": texts(rows, func(r *volume.Target) netip.Addr { return r.Dst })}
 	err = s.query(ctx, `
-SELECT agent, dst_ip, dst_port, minute, toFloat64(sum(connections))
+SELECT agent, dst_ip, dst_port, toFloat64(sum(connections))
 FROM flows_1m
 WHERE `+pastMinute+` AND proto = 6 AND has(arrayMap(a -> toIPv6(a), {dst:Array(String)}), dst_ip)
 GROUP BY agent, dst_ip, dst_port, minute`, p, func(r driver.Rows) error {
 		var (
-			k      key
-			dst    address
-			minute any
-			n      float64
+			k   key
+			dst address
+			n   float64
 		)
-		if err := r.Scan(&k.agent, &dst, &k.port, &minute, &n); err != nil {
+		if err := r.Scan(&k.agent, &dst, &k.port, &n); err != nil {
 			return err
 		}
 		k.dst = dst.Addr
@@ -98,7 +97,7 @@ func (s *Store) OneWay(ctx context.Context, q volume.Query, minPackets, minBytes
 	var rows []volume.OneWay
 	err := s.query(ctx, `
 SELECT agent, dst_ip, sum(src_packets) AS packets, sum(src_bytes) AS bytes, uniqCombined(src_ip), topKWeighted(1)(src_ip, src_packets)[1],
-    topKWeighted(1)((proto, dst_port), src_packets)[1] AS top, tupleElement(top, 1), tupleElement(top, 2), min(start), max(start)
+    argMax(proto, src_packets), argMax(dst_port, src_packets), min(start), max(start)
 FROM flows
 WHERE `+inWindow+` AND initiator != 'unknown' AND `+oneWay+`
 GROUP BY agent, interface, dst_ip
@@ -109,9 +108,8 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 		var (
 			row      volume.OneWay
 			dst, top address
-			pair     any
 		)
-		if err := r.Scan(&row.Agent, &dst, &row.Packets, &row.Bytes, &row.Sources, &top, &pair, &row.Proto, &row.Port, &row.First, &row.Last); err != nil {
+		if err := r.Scan(&row.Agent, &dst, &row.Packets, &row.Bytes, &row.Sources, &top, &row.Proto, &row.Port, &row.First, &row.Last); err != nil {
 			return err
 		}
 		row.Dst, row.TopSource, row.First, row.Last = dst.Addr, top.Addr, row.First.UTC(), row.Last.UTC()

@@ -20,8 +20,9 @@
 //
 // Popularity, as in BAYWATCH's local whitelist: a port with MaxPeers regular
 // clients is a service that is polled, and a client with MaxPeers regular
-// servers on one port is a monitor; neither is reported. No port number has a
-// meaning of its own, so a lone NTP client or a health check of one server is
+// servers on one port is a monitor; neither is reported. To count here half of
+// MinConnections and p ≤ 0.01 suffice, so that the first of many is not reported
+// before the others. No port number has a meaning of its own, so a lone NTP client or a health check of one server is
 // reported: it is a beacon in every respect that flows show.
 //
 // What it cannot see: calls within one long connection (HTTP/2, WebSocket);
@@ -88,7 +89,7 @@ func (d *Detector) Cadence() detect.Cadence { return d.cfg.Cadence }
 
 // Evaluate implements detect.Detector.
 func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Finding, error) {
-	rows, err := d.source.Conversations(ctx, w, d.cfg.MinConnections, d.cfg.maxConnections(), d.cfg.MaxRows)
+	rows, err := d.source.Conversations(ctx, w, d.cfg.MinConnections/2, d.cfg.maxConnections(), d.cfg.MaxRows)
 	if err != nil {
 		return nil, fmt.Errorf("read conversations: %w", err)
 	}
@@ -112,7 +113,7 @@ func measure(cfg Config, r *Row) rhythm {
 			starts = append(starts, t)
 		}
 	}
-	if len(starts) < cfg.MinConnections {
+	if len(starts) < max(3, cfg.MinConnections/2) {
 		return rhythm{row: r, p: 1}
 	}
 	intervals := make([]float64, len(starts)-1)
@@ -134,10 +135,17 @@ func measure(cfg Config, r *Row) rhythm {
 	return m
 }
 
-// regular reports whether m is a clock of the kind that cfg looks for.
-func (m *rhythm) regular(cfg Config, threshold float64) bool {
-	return m.n > 0 && m.p <= threshold && m.dispersion <= cfg.MaxDispersion &&
-		m.median >= cfg.MinInterval.Seconds() && m.last.Sub(m.first) >= cfg.MinSpan
+// peerP is the p-value up to which a pair counts for popularity.
+const peerP = 0.01
+
+// regular reports whether m counts for popularity.
+func (m *rhythm) regular(cfg Config) bool {
+	return m.n > 0 && m.p <= peerP && m.dispersion <= cfg.MaxDispersion
+}
+
+// enough reports whether there is enough of m to judge it by itself.
+func (m *rhythm) enough(cfg Config) bool {
+	return m.n+1 >= cfg.MinConnections && m.median >= cfg.MinInterval.Seconds() && m.last.Sub(m.first) >= cfg.MinSpan
 }
 
 type service struct {
@@ -150,22 +158,24 @@ type service struct {
 // highest first.
 func Score(cfg Config, rows []Row) []detect.Finding {
 	rhythms := make([]rhythm, len(rows))
-	ps := make([]float64, len(rows))
+	var ps []float64
+	clients, servers := make(map[service]int), make(map[service]int)
 	for i := range rows {
-		rhythms[i] = measure(cfg, &rows[i])
-		ps[i] = rhythms[i].p
+		m := measure(cfg, &rows[i])
+		rhythms[i] = m
+		if m.enough(cfg) {
+			ps = append(ps, m.p)
+		}
+		if m.regular(cfg) {
+			clients[service{m.row.Dst, m.row.Port, m.row.Proto}]++
+			servers[service{m.row.Src, m.row.Port, m.row.Proto}]++
+		}
 	}
 	threshold := stat.Benjamini(ps, len(ps), cfg.FalseDiscoveryRate)
-	rhythms = slices.DeleteFunc(rhythms, func(m rhythm) bool { return !m.regular(cfg, threshold) })
-	clients, servers := make(map[service]int), make(map[service]int)
-	for _, m := range rhythms {
-		clients[service{m.row.Dst, m.row.Port, m.row.Proto}]++
-		servers[service{m.row.Src, m.row.Port, m.row.Proto}]++
-	}
 	var findings []detect.Finding
 	for _, m := range rhythms {
 		of, on := clients[service{m.row.Dst, m.row.Port, m.row.Proto}], servers[service{m.row.Src, m.row.Port, m.row.Proto}]
-		if of < cfg.MaxPeers && on < cfg.MaxPeers {
+		if m.enough(cfg) && m.regular(cfg) && m.p <= threshold && of < cfg.MaxPeers && on < cfg.MaxPeers {
 			findings = append(findings, finding(&m))
 		}
 	}

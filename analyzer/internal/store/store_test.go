@@ -1,0 +1,269 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/storetest"
+	"github.com/ebbwatch/ebbwatch/internal/chtest"
+)
+
+// Tables keep rows by their time to live, so tests use times of today.
+var now = time.Now().UTC().Truncate(time.Minute)
+
+func TestStore(t *testing.T) {
+	server := chtest.Start(t)
+	tests := []struct {
+		name string
+		run  func(t *testing.T, db *storetest.DB, s *store.Store)
+	}{
+		{"findings come back as they were saved and later versions replace earlier ones", testFindings},
+		{"incidents are filtered, paged and found by id", testIncidents},
+		{"reports are listed without their texts and read with them", testReports},
+		{"deliveries show their latest state", testDeliveries},
+		{"agents show beat, coverage, gaps and losses", testAgents},
+		{"throughput has a point for every minute", testThroughput},
+		{"top talkers count traffic that two agents saw once", testTopTalkers},
+		{"the watermark is that of the slowest live agent", testWatermark},
+		{"next data passes over a pause", testNextData},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			db := storetest.New(t, server)
+			test.run(t, db, db.Open(t))
+		})
+	}
+	t.Run("without tables every error says that it waits for the migrations", func(t *testing.T) {
+		db := storetest.NewEmpty(t, server)
+		s := db.Open(t)
+		if err := s.Ping(t.Context()); !errors.Is(err, store.ErrNotReady) {
+			t.Errorf("Ping: %v, want ErrNotReady", err)
+		}
+		if err := s.SaveFindings(t.Context(), finding("f-1", now)); !errors.Is(err, store.ErrNotReady) {
+			t.Errorf("SaveFindings: %v, want ErrNotReady", err)
+		}
+		if _, err := s.Watermark(t.Context(), store.DefaultWatermark(now)); !errors.Is(err, store.ErrNotReady) {
+			t.Errorf("Watermark: %v, want ErrNotReady", err)
+		}
+		db.Migrate(t)
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("Ping after the migrations: %v", err)
+		}
+	})
+}
+
+func finding(id string, start time.Time) detect.Finding {
+	usual := 1.5
+	return detect.Finding{
+		ID: id, Detector: "scan", Kind: "port_scan", Entity: detect.Entity{Src: "10.0.0.9", Dst: "fd00::1", Port: 22, Host: "web-1"},
+		WindowStart: start, WindowEnd: start.Add(1500 * time.Millisecond), Score: 0.75, PValue: 1e-30, Severity: detect.High,
+		Summary: "It's a 'scan' of\nµ ports\\", Incident: "i-1",
+		Evidence: []detect.Evidence{
+			{ID: "a", Metric: "distinct_ports_tried", Value: 100, Unit: "ports", Query: "SELECT 1 WHERE '?' = '{a:String}'"},
+			{ID: "b", Metric: "failed_share", Value: 0.9, Unit: "ratio", Baseline: &usual},
+		},
+	}
+}
+
+func testFindings(t *testing.T, _ *storetest.DB, s *store.Store) {
+	first, second := finding("f-1", now), finding("f-2", now.Add(time.Minute))
+	second.Incident, second.Kind, second.Severity, second.Entity = "i-2", "beacon", detect.Low, detect.Entity{Src: "10.0.0.1"}
+	second.Evidence = []detect.Evidence{}
+	if err := s.SaveFindings(t.Context(), first, second); err != nil {
+		t.Fatal(err)
+	}
+	first.WindowEnd, first.Severity = first.WindowEnd.Add(time.Minute), detect.Critical
+	if err := s.SaveFindings(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name   string
+		filter store.FindingFilter
+		want   []detect.Finding
+		total  int
+	}{
+		{"everything, the newest first", store.FindingFilter{}, []detect.Finding{second, first}, 2},
+		{"one incident", store.FindingFilter{Incident: "i-1"}, []detect.Finding{first}, 1},
+		{"one kind", store.FindingFilter{Kind: "beacon"}, []detect.Finding{second}, 1},
+		{"an address at either end", store.FindingFilter{Address: "fd00::1"}, []detect.Finding{first}, 1},
+		{"severity at least high", store.FindingFilter{MinSeverity: detect.High}, []detect.Finding{first}, 1},
+		{"overlap with a time", store.FindingFilter{From: now, To: now.Add(time.Second)}, []detect.Finding{first}, 1},
+		{"after everything", store.FindingFilter{From: now.Add(time.Hour)}, nil, 0},
+		{"a page of one", store.FindingFilter{Page: store.Page{Limit: 1, Offset: 1}}, []detect.Finding{first}, 2},
+		{"a hostile incident id is only text", store.FindingFilter{Incident: "' OR 1=1 --"}, nil, 0},
+	}
+	for _, test := range tests {
+		got, total, err := s.Findings(t.Context(), test.filter)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" || total != test.total {
+			t.Errorf("%s: total %d, want %d; diff:\n%s", test.name, total, test.total, diff)
+		}
+	}
+}
+
+func testIncidents(t *testing.T, _ *storetest.DB, s *store.Store) {
+	open := incident.Incident{ID: "i-1", Status: incident.Open, Severity: detect.High, Title: "SYN flood", Kinds: []string{"syn_flood"},
+		Entities: []string{"10.0.0.1"}, Findings: 1, Started: now, Ended: now.Add(time.Minute), Opened: now.Add(time.Second)}
+	closed := open
+	closed.ID, closed.Status, closed.Started = "i-2", incident.Open, now.Add(-time.Hour)
+	if err := s.SaveIncidents(t.Context(), open, closed); err != nil {
+		t.Fatal(err)
+	}
+	closed.Status = incident.Closed
+	if err := s.SaveIncidents(t.Context(), closed); err != nil {
+		t.Fatal(err)
+	}
+	got, total, err := s.Incidents(t.Context(), store.IncidentFilter{Status: incident.Open})
+	if diff := cmp.Diff([]incident.Incident{open}, got); err != nil || diff != "" || total != 1 {
+		t.Errorf("open incidents: %v, total %d, diff:\n%s", err, total, diff)
+	}
+	if got, err := s.Incident(t.Context(), "i-2"); err != nil || cmp.Diff(closed, got) != "" {
+		t.Errorf("incident i-2: %v, diff:\n%s", err, cmp.Diff(closed, got))
+	}
+	if _, err := s.Incident(t.Context(), "i-3"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("incident i-3: %v, want ErrNotFound", err)
+	}
+}
+
+func testReports(t *testing.T, _ *storetest.DB, s *store.Store) {
+	report := store.Report{ID: "r-1", Kind: store.ReportIncident, Subject: "i-1", WindowStart: now, WindowEnd: now.Add(time.Minute),
+		Severity: detect.High, Title: "SYN flood", Author: "template", Note: "no model", Markdown: "# SYN", HTML: "<h1>SYN</h1>", JSON: "{}", Created: now}
+	if err := s.SaveReport(t.Context(), report); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Report(t.Context(), "r-1")
+	if err != nil || cmp.Diff(report, got) != "" {
+		t.Errorf("report: %v, diff:\n%s", err, cmp.Diff(report, got))
+	}
+	listed := report
+	listed.Markdown, listed.HTML, listed.JSON = "", "", ""
+	all, total, err := s.Reports(t.Context(), store.ReportFilter{Kind: store.ReportIncident, Subject: "i-1"})
+	if err != nil || total != 1 || cmp.Diff([]store.Report{listed}, all) != "" {
+		t.Errorf("reports: %v, total %d, diff:\n%s", err, total, cmp.Diff([]store.Report{listed}, all))
+	}
+	if _, err := s.Report(t.Context(), "r-2"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("report r-2: %v, want ErrNotFound", err)
+	}
+}
+
+func testDeliveries(t *testing.T, _ *storetest.DB, s *store.Store) {
+	d := store.Delivery{Report: "r-1", Endpoint: "pager", State: store.DeliveryRetrying, Attempts: 1, HTTPStatus: 503, Error: "unavailable",
+		NextAttempt: now.Add(5 * time.Second), Updated: now}
+	if err := s.SaveDelivery(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	d.State, d.Attempts, d.HTTPStatus, d.Error, d.NextAttempt = store.DeliveryDelivered, 2, 200, "", time.Time{}
+	if err := s.SaveDelivery(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	got, total, err := s.Deliveries(t.Context(), store.DeliveryFilter{Report: "r-1"})
+	if err != nil || total != 1 || cmp.Diff([]store.Delivery{d}, got) != "" {
+		t.Errorf("deliveries: %v, total %d, diff:\n%s", err, total, cmp.Diff([]store.Delivery{d}, got))
+	}
+}
+
+func testAgents(t *testing.T, db *storetest.DB, s *store.Store) {
+	const boot = "11111111-1111-1111-1111-111111111111"
+	var beats []storetest.Beat
+	for _, sequence := range []uint64{1, 2, 5} { // two batches are missing
+		at := now.Add(time.Duration(sequence) * 5 * time.Second)
+		for _, iface := range []string{"eth0", "eth1"} {
+			beats = append(beats, storetest.Beat{Agent: "a", Time: at, Received: at.Add(time.Second), Boot: boot, Sequence: sequence, Interface: iface, Flows: 30, Seen: 100, Overflow: 20})
+		}
+	}
+	db.Beats(t, beats...)
+	agents, err := s.Agents(t.Context(), now.Add(30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []store.Agent{{
+		Name: "a", Version: "v1", LastBeat: now.Add(25 * time.Second), Received: now.Add(26 * time.Second),
+		FlowsPerS: 6, BitsPerS: 8 * 600 * 100 / 15.0, Coverage: 0.8, Overflow: 120, Gaps: 2, Losses: 2,
+	}}
+	if diff := cmp.Diff(want, agents); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func testThroughput(t *testing.T, db *storetest.DB, s *store.Store) {
+	db.Insert(t, "a", []ebbwatch.Flow{
+		storetest.Conn(now, "10.0.0.1", "10.0.0.2", 80, 1000, 2000),
+		storetest.Conn(now.Add(2*time.Minute), "10.0.0.1", "10.0.0.2", 80, 0, 0),
+	})
+	got, err := s.Throughput(t.Context(), now, now.Add(3*time.Minute))
+	want := []store.ThroughputPoint{
+		{Minute: now, Bytes: 3560, Packets: 9, Records: 1, Flows: 1},
+		{Minute: now.Add(time.Minute)},
+		{Minute: now.Add(2 * time.Minute), Bytes: 560, Packets: 8, Records: 1, Flows: 1},
+	}
+	if err != nil || cmp.Diff(want, got) != "" {
+		t.Errorf("%v, diff:\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+func testTopTalkers(t *testing.T, db *storetest.DB, s *store.Store) {
+	big := storetest.Conn(now, "10.0.0.1", "10.0.0.2", 443, 1000, 5000)
+	db.Insert(t, "a", []ebbwatch.Flow{big, storetest.Conn(now, "fd00::1", "fd00::2", 80, 10, 10)})
+	db.Insert(t, "b", []ebbwatch.Flow{big})
+	got, err := s.TopTalkers(t.Context(), now, now.Add(time.Minute), 10)
+	want := []store.Talker{
+		{Src: "10.0.0.1", Dst: "10.0.0.2", Port: 443, Proto: 6, SrcBytes: 1280, DstBytes: 5280, Flows: 1},
+		{Src: "fd00::1", Dst: "fd00::2", Port: 80, Proto: 6, SrcBytes: 290, DstBytes: 290, Flows: 1},
+	}
+	if err != nil || cmp.Diff(want, got) != "" {
+		t.Errorf("%v, diff:\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+func testWatermark(t *testing.T, db *storetest.DB, s *store.Store) {
+	beat := func(agent string, at, received time.Time) storetest.Beat {
+		return storetest.Beat{Agent: agent, Time: at, Received: received, Boot: agent, Interface: "eth0"}
+	}
+	second := func(n int) time.Time { return now.Add(time.Duration(n) * time.Second) }
+	tests := []struct {
+		name string
+		add  []storetest.Beat
+		at   time.Time
+		want time.Time
+	}{
+		{"no agent, no watermark", nil, second(0), time.Time{}},
+		{"one agent", []storetest.Beat{beat("a", second(5), second(6))}, second(10), second(5)},
+		{"what has just been received does not count yet", []storetest.Beat{beat("a", second(10), second(11))}, second(11), second(5)},
+		{"the slower agent decides", []storetest.Beat{beat("b", second(8), second(10))}, second(15), second(8)},
+		{"an agent that fell silent holds nobody", []storetest.Beat{beat("a", second(60), second(61))}, second(65), second(60)},
+		{"a clock that is far ahead excludes nobody", []storetest.Beat{beat("c", second(3600), second(62)), beat("b", second(61), second(62))}, second(65), second(60)},
+	}
+	for _, test := range tests {
+		if len(test.add) > 0 {
+			db.Beats(t, test.add...)
+		}
+		got, err := s.Watermark(t.Context(), store.DefaultWatermark(test.at))
+		if err != nil || !got.Equal(test.want) {
+			t.Errorf("%s: %v, %v; want %v", test.name, got, err, test.want)
+		}
+	}
+	ingest, err := s.Ingest(t.Context(), second(65))
+	if err != nil || !ingest.Watermark.Equal(second(60)) || ingest.Batches != 3 || ingest.Lag != time.Second {
+		t.Errorf("Ingest: %+v, %v", ingest, err)
+	}
+}
+
+func testNextData(t *testing.T, db *storetest.DB, s *store.Store) {
+	db.Beats(t, storetest.Beat{Agent: "a", Time: now.Add(-time.Hour), Received: now}, storetest.Beat{Agent: "a", Time: now, Received: now})
+	for after, want := range map[time.Time]time.Time{
+		now.Add(-2 * time.Hour): now.Add(-time.Hour), now.Add(-time.Hour): now, now: {},
+	} {
+		if got, err := s.NextData(t.Context(), after); err != nil || !got.Equal(want) {
+			t.Errorf("after %v: %v, %v; want %v", after, got, err, want)
+		}
+	}
+}
