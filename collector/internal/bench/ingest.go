@@ -80,6 +80,7 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 		return nil, err
 	}
 	defer collector.stop()
+	engineBefore, selfBefore := r.ch.cpuSeconds(), cpuSeconds(os.Getpid())-r.ch.cpuSeconds()-collector.cpuSeconds()
 	rate, err := r.watch(ctx, collector)
 	if err != nil {
 		return nil, err
@@ -87,6 +88,10 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 	values := map[string]float64{
 		"ingest_flows_per_s": rate, "collector_rss_bytes": collector.peakRSS(), "clickhouse_rss_bytes": r.ch.peakRSS(),
 	}
+	perFlow := func(seconds float64) float64 { return seconds * 1e9 / float64(r.flows) }
+	values["ingest_clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.cpuSeconds() - engineBefore)
+	values["ingest_collector_cpu_ns_per_flow"] = perFlow(collector.cpuSeconds())
+	values["ingest_nats_cpu_ns_per_flow"] = perFlow(cpuSeconds(os.Getpid()) - r.ch.cpuSeconds() - collector.cpuSeconds() - selfBefore) // this process runs it
 	collector.stop()
 	return values, r.check(ctx, values)
 }

@@ -78,16 +78,46 @@ func peakRSS(pid int) float64 {
 			peak = kib * 1024
 		}
 	}
+	for _, child := range childrenOf(pid) {
+		peak = max(peak, peakRSS(child))
+	}
+	return peak
+}
+
+// cpuSeconds returns the processor time that the process and its living
+// children have used.
+func (p *process) cpuSeconds() float64 { return cpuSeconds(p.cmd.Process.Pid) }
+
+func cpuSeconds(pid int) float64 {
+	const ticks = 100 // of USER_HZ, a constant of Linux's interface
+	var used float64
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // gone: 0
+	if i := bytes.LastIndexByte(stat, ')'); i >= 0 {
+		if fields := strings.Fields(string(stat[i+1:])); len(fields) > 12 {
+			for _, f := range fields[11:13] { // utime, stime
+				n, _ := strconv.ParseFloat(f, 64)
+				used += n / ticks
+			}
+		}
+	}
+	for _, child := range childrenOf(pid) {
+		used += cpuSeconds(child)
+	}
+	return used
+}
+
+func childrenOf(pid int) []int {
+	var all []int
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {
 		children, _ := os.ReadFile(task)
 		for _, child := range strings.Fields(string(children)) {
 			if id, err := strconv.Atoi(child); err == nil {
-				peak = max(peak, peakRSS(id))
+				all = append(all, id)
 			}
 		}
 	}
-	return peak
+	return all
 }
 
 // clickHouse is a running engine.
