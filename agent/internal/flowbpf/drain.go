@@ -35,10 +35,18 @@ const drainBatch = 4096
 func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	old := d.generation
-	if err := d.swap(); err != nil {
+	old, err := d.swap()
+	if err != nil {
 		return nil, fmt.Errorf("swap buffers: %w", err)
 	}
+	if err := d.wait(old); err != nil {
+		return nil, fmt.Errorf("wait for programs to leave the old buffer: %w", err)
+	}
+	return d.collect(old, visit)
+}
+
+// collect empties a generation that no program uses any more.
+func (d *Datapath) collect(old uint32, visit func(*Entry)) ([]Totals, error) {
 	recorded := make(map[point2]Counters)
 	sum := func(e *Entry) {
 		in := e.Side[0].Counters
@@ -77,15 +85,21 @@ func addTo(m map[point2]Counters, p point2, c Counters) {
 	m[p] = s
 }
 
-// swap makes the other generation the active one and returns when no program
-// uses the old one any more.
-func (d *Datapath) swap() error {
-	old := d.generation
+// swap makes the other generation the active one and returns the old one, which
+// programs that began before may still use.
+func (d *Datapath) swap() (old uint32, err error) {
+	old = d.generation
 	if err := d.objs.EbbGeneration.Set(1 - old); err != nil {
-		return err
+		return old, err
 	}
 	d.generation = 1 - old
-	// Not for the content: for the grace period at the end of the call.
+	return old, nil
+}
+
+// wait returns when no program uses the old generation any more: it updates a
+// map of maps, not for the content, but for the grace period at the end of that
+// system call.
+func (d *Datapath) wait(old uint32) error {
 	start := time.Now()
 	err := d.objs.EbbFlows4.Put(old, d.inner[old][family4])
 	d.lastWait = time.Since(start)
