@@ -1,6 +1,7 @@
 // Package objects holds the compiled BPF programs and the Go form of their
-// types, all generated from bpf/ by bpf2go. scripts/check-bpf.sh tells whether
-// they are what the pinned compiler makes of the sources.
+// types, all generated from bpf/ by bpf2go (into $BPF_OUT, if that is set).
+// scripts/check-bpf.sh tells whether they are what the pinned compiler makes of
+// the sources.
 package objects
 
-//go:generate go tool bpf2go -go-package objects -target amd64,arm64 -strip llvm-strip-14 -cc clang-14 -type ebb_key4 -type ebb_key6 -type ebb_flow -type ebb_total -type ebb_point -type ebb_fragment_key -type ebb_fragment Flow ../../../../bpf/flow.bpf.c -- -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -go-package objects -output-dir "$BPF_OUT" -target amd64,arm64 -strip llvm-strip-14 -cc clang-14 -type ebb_key4 -type ebb_key6 -type ebb_flow -type ebb_total -type ebb_point -type ebb_fragment_key -type ebb_fragment Flow ../../../../bpf/flow.bpf.c -- -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
