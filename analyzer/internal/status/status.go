@@ -1,0 +1,343 @@
+// Package status tells the state of every part of Ebbwatch: the agents by what
+// they proved last, the stream and the collector, the store, and the analyzer's
+// own detectors, webhooks and model.
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+	"github.com/ebbwatch/ebbwatch/internal/cli"
+)
+
+// State is how a part does.
+type State string
+
+// States, from best to worst; Off is for a part that is not configured.
+const (
+	OK   State = "ok"
+	Off  State = "off"
+	Warn State = "warn"
+	Down State = "down"
+)
+
+// worst orders the states.
+func worst(a, b State) State {
+	rank := map[State]int{OK: 0, Off: 0, Warn: 1, Down: 2}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// Part is one part in one line.
+type Part struct {
+	Name   string `json:"name"` // agents, stream, collector, store, detectors, webhooks or model
+	State  State  `json:"state"`
+	Detail string `json:"detail"` // one sentence without a full stop
+}
+
+// Status is the state of everything at one moment.
+type Status struct {
+	Time      time.Time      `json:"time"`
+	Version   string         `json:"version"`
+	State     State          `json:"state"` // the worst of the parts
+	Parts     []Part         `json:"parts"`
+	Agents    []Agent        `json:"agents"`
+	Stream    Stream         `json:"stream"`
+	Ingest    Ingest         `json:"ingest"`
+	Detectors []Detector     `json:"detectors"`
+	Webhooks  []notify.State `json:"webhooks"`
+	Model     string         `json:"model"` // "" if none is configured
+}
+
+// Agent is one agent by its own proofs of the last ten minutes.
+type Agent struct {
+	Name            string    `json:"name"`
+	Version         string    `json:"version"`
+	State           State     `json:"state"`
+	LastBeat        time.Time `json:"last_beat"`
+	CoveragePercent float64   `json:"coverage_percent"` // of the IP packets, how many stand in flow records
+	OverflowPackets uint64    `json:"overflow_packets"` // found no room in the flow map
+	LostBatches     uint64    `json:"lost_batches"`     // missing by their sequence numbers
+	Drops           uint64    `json:"drops"`            // what the agent gave up since its start, all its counters
+	FlowsPerS       float64   `json:"flows_per_s"`
+	BitsPerS        float64   `json:"bits_per_s"`
+}
+
+// Stream is the way between the agents and the collector.
+type Stream struct {
+	Messages    uint64 `json:"messages"`     // batches that no collector has stored yet
+	Bytes       uint64 `json:"bytes"`        //
+	MaxBytes    int64  `json:"max_bytes"`    // at which agents are refused and spool; -1 for no limit
+	Pending     uint64 `json:"pending"`      // of these, not yet handed to a collector
+	Unacked     int    `json:"unacked"`      // batches that a collector works on
+	Collectors  int    `json:"collectors"`   // requests for batches that wait at the moment
+	DeadLetters uint64 `json:"dead_letters"` // refused batches
+}
+
+// Ingest says how far the store is behind the agents.
+type Ingest struct {
+	Newest     time.Time `json:"newest,omitzero"` // end of the newest interval of any agent
+	LagSeconds float64   `json:"lag_seconds"`     // from the end of an interval to its receipt by the collector, median of five minutes
+}
+
+// Detector is how far one detector has come.
+type Detector struct {
+	Name  string    `json:"name"`
+	Until time.Time `json:"until,omitzero"` // end of the last window that it has looked at
+}
+
+// Store is what the status needs of ClickHouse.
+type Store interface {
+	Agents(ctx context.Context, now time.Time) ([]store.Agent, error)
+	Ingest(ctx context.Context, now time.Time) (store.Ingest, error)
+	Ping(ctx context.Context) error
+}
+
+// Collector gathers the status. Its fields must be set before its first use and
+// not be changed then. It is safe for concurrent use; what several ask for
+// within two seconds is gathered once.
+type Collector struct {
+	Store     Store
+	JetStream jetstream.JetStream
+	Detectors func(ctx context.Context) ([]Detector, error)
+	Webhooks  func() []notify.State
+	Model     string
+	Log       *slog.Logger
+
+	mu    sync.Mutex
+	last  Status
+	asked time.Time
+}
+
+const (
+	freshFor    = 2 * time.Second
+	gatherLimit = 4 * time.Second
+	lateAgent   = 30 * time.Second // several drain intervals
+	deadAgent   = 5 * time.Minute
+	lateIngest  = 15 * time.Second
+	lateWindow  = time.Minute
+)
+
+// Status returns the state of everything. It always returns: a part that does
+// not answer is down, and that is what the status says.
+func (c *Collector) Status(ctx context.Context) Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.asked) < freshFor {
+		return c.last
+	}
+	// Whoever asked first may go away; the others still wait for the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gatherLimit)
+	defer cancel()
+	c.last, c.asked = c.gather(ctx, time.Now().UTC()), time.Now()
+	return c.last
+}
+
+func (c *Collector) gather(ctx context.Context, now time.Time) Status {
+	s := Status{Time: now.Truncate(time.Second), Version: cli.Version(), State: OK, Model: c.Model,
+		Agents: []Agent{}, Detectors: []Detector{}, Webhooks: []notify.State{}}
+	var agents, stream, collector, database, detectors Part
+	var wg sync.WaitGroup
+	wg.Go(func() { agents, database = c.fromStore(ctx, now, &s) })
+	wg.Go(func() { stream, collector = c.fromJetStream(ctx, &s) })
+	wg.Go(func() { detectors = c.fromDetectors(ctx, &s) })
+	wg.Wait()
+	if collector.State == OK {
+		collector = judgeCollector(s.Stream, s.Ingest.Newest, now)
+	}
+	if detectors.State == OK {
+		detectors = judgeDetectors(s, database.State)
+	}
+	s.Parts = []Part{agents, stream, collector, database, detectors, c.fromWebhooks(&s), c.model()}
+	for _, p := range s.Parts {
+		s.State = worst(s.State, p.State)
+	}
+	return s
+}
+
+func (c *Collector) fromStore(ctx context.Context, now time.Time, s *Status) (agents, database Part) {
+	agents, database = Part{"agents", Off, "unknown while ClickHouse does not answer"}, Part{"store", OK, "ClickHouse answers"}
+	if err := c.Store.Ping(ctx); err != nil {
+		database.State, database.Detail = Down, reason(err)
+		if errors.Is(err, store.ErrNotReady) {
+			database.State, database.Detail = Warn, "waiting for the collector to create the tables"
+		}
+		return agents, database
+	}
+	ingest, err := c.Store.Ingest(ctx, now)
+	if err != nil {
+		database.State, database.Detail = Down, reason(err)
+		return agents, database
+	}
+	s.Ingest = Ingest{Newest: ingest.Newest, LagSeconds: ingest.Lag.Seconds()}
+	rows, err := c.Store.Agents(ctx, now)
+	if err != nil {
+		database.State, database.Detail = Down, reason(err)
+		return agents, database
+	}
+	for _, a := range rows {
+		s.Agents = append(s.Agents, Agent{
+			Name: a.Name, Version: a.Version, State: agentState(a, now), LastBeat: a.LastBeat, CoveragePercent: 100 * a.Coverage,
+			OverflowPackets: a.Overflow, LostBatches: a.Gaps, Drops: a.Losses, FlowsPerS: a.FlowsPerS, BitsPerS: a.BitsPerS,
+		})
+	}
+	return judgeAgents(s.Agents), database
+}
+
+func agentState(a store.Agent, now time.Time) State {
+	switch age := now.Sub(a.LastBeat); {
+	case age > deadAgent:
+		return Down
+	case age > lateAgent, a.Overflow > 0, a.Gaps > 0:
+		return Warn
+	}
+	return OK
+}
+
+func judgeAgents(agents []Agent) Part {
+	if len(agents) == 0 {
+		return Part{"agents", Warn, "none has reported within a day"}
+	}
+	count := map[State]int{}
+	for _, a := range agents {
+		count[a.State]++
+	}
+	p := Part{"agents", OK, human.Plural(count[OK]+count[Warn], "agent reports", "agents report")}
+	switch {
+	case count[Down] == len(agents):
+		p = Part{"agents", Down, "no agent has reported for five minutes"}
+	case count[Down] > 0:
+		p.State, p.Detail = Warn, fmt.Sprintf("%s, %d silent", p.Detail, count[Down])
+	case count[Warn] > 0:
+		p.State, p.Detail = Warn, fmt.Sprintf("%s, %d late or with losses", p.Detail, count[Warn])
+	}
+	return p
+}
+
+func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, collector Part) {
+	stream, collector = Part{"stream", Down, ""}, Part{"collector", Off, "unknown while NATS does not answer"}
+	flows, err := c.JetStream.Stream(ctx, ebbwatch.FlowStream)
+	if err != nil {
+		stream.Detail = reason(err)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			stream.State, stream.Detail = Warn, "waiting for the collector to create the stream"
+		}
+		return stream, collector
+	}
+	info := flows.CachedInfo()
+	s.Stream.Messages, s.Stream.Bytes, s.Stream.MaxBytes = info.State.Msgs, info.State.Bytes, info.Config.MaxBytes
+	stream.State, stream.Detail = OK, human.Plural(int(s.Stream.Messages), "batch waits", "batches wait")
+	if limit := s.Stream.MaxBytes; limit > 0 && s.Stream.Bytes > uint64(limit)/2 {
+		stream.State, stream.Detail = Warn, fmt.Sprintf("%d %% full", 100*s.Stream.Bytes/uint64(limit))
+	}
+	if dead, err := c.JetStream.Stream(ctx, ebbwatch.DeadLetterStream); err == nil {
+		s.Stream.DeadLetters = dead.CachedInfo().State.Msgs
+	}
+	consumer, err := flows.Consumer(ctx, ebbwatch.FlowConsumer)
+	if err != nil {
+		return stream, Part{"collector", Down, reason(err)}
+	}
+	ci := consumer.CachedInfo()
+	s.Stream.Pending, s.Stream.Unacked, s.Stream.Collectors = ci.NumPending, ci.NumAckPending, ci.NumWaiting
+	return stream, Part{"collector", OK, ""}
+}
+
+// judgeCollector takes a collector for gone only if nothing came from it either:
+// between two requests for batches none waits at the server.
+func judgeCollector(s Stream, newest, now time.Time) Part {
+	p := Part{"collector", OK, "keeps up"}
+	idle := s.Collectors == 0 && s.Unacked == 0
+	switch {
+	case idle && now.Sub(newest) > lateAgent:
+		p = Part{"collector", Down, "no collector asks for batches"}
+	case s.Pending > 1000:
+		p = Part{"collector", Warn, human.Plural(int(s.Pending), "batch", "batches") + " behind"}
+	}
+	if s.DeadLetters > 0 {
+		p.State = worst(p.State, Warn)
+		p.Detail += ", " + human.Plural(int(s.DeadLetters), "batch refused", "batches refused")
+	}
+	return p
+}
+
+func (c *Collector) fromDetectors(ctx context.Context, s *Status) Part {
+	list, err := c.Detectors(ctx)
+	if err != nil {
+		return Part{"detectors", Down, reason(err)}
+	}
+	s.Detectors = append(s.Detectors, list...)
+	return Part{"detectors", OK, ""}
+}
+
+// judgeDetectors compares the detectors with the newest data there is: without
+// data nobody is late.
+func judgeDetectors(s Status, database State) Part {
+	if database != OK {
+		return Part{"detectors", Warn, "wait for ClickHouse"}
+	}
+	if s.Ingest.Newest.IsZero() {
+		return Part{"detectors", OK, "wait for data"}
+	}
+	var behind time.Duration
+	for _, d := range s.Detectors {
+		if d.Until.IsZero() {
+			continue // has not looked at its first window
+		}
+		behind = max(behind, s.Ingest.Newest.Sub(d.Until))
+	}
+	if behind > lateWindow+lateIngest {
+		return Part{"detectors", Warn, human.Duration(behind.Round(time.Second)) + " behind the data"}
+	}
+	return Part{"detectors", OK, human.Plural(len(s.Detectors), "detector keeps up", "detectors keep up")}
+}
+
+func (c *Collector) fromWebhooks(s *Status) Part {
+	if c.Webhooks != nil {
+		s.Webhooks = append(s.Webhooks, c.Webhooks()...)
+	}
+	if len(s.Webhooks) == 0 {
+		return Part{"webhooks", Off, "none configured: reports stay here"}
+	}
+	p := Part{"webhooks", OK, human.Plural(len(s.Webhooks), "endpoint", "endpoints")}
+	retrying, disabled := 0, 0
+	for _, w := range s.Webhooks {
+		retrying += w.Retrying
+		if w.Disabled {
+			disabled++
+		}
+	}
+	if retrying > 0 {
+		p.State, p.Detail = Warn, human.Plural(retrying, "report is", "reports are")+" tried again"
+	}
+	if disabled > 0 {
+		p.State, p.Detail = Down, human.Plural(disabled, "endpoint answers", "endpoints answer")+" 410 Gone"
+	}
+	return p
+}
+
+func (c *Collector) model() Part {
+	if c.Model == "" {
+		return Part{"model", Off, "none: the template writes the reports"}
+	}
+	return Part{"model", OK, human.Clean(c.Model, 60) + " words the reports"}
+}
+
+// reason writes an error for a line on the page.
+func reason(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "does not answer in time"
+	}
+	return human.Clean(err.Error(), 200)
+}

@@ -1,0 +1,76 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/report"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/status"
+)
+
+// funcs are what the templates call.
+func funcs() template.FuncMap {
+	return template.FuncMap{
+		"clean":      human.Clean,
+		"lines":      func(s string) string { return human.CleanBlock(s, 8192) },
+		"time":       human.Time,
+		"clock":      func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"iso":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"ago":        ago,
+		"span":       func(from, to time.Time) string { return human.Duration(to.Sub(from)) },
+		"kind":       report.KindLabel,
+		"entity":     report.EntityLabel,
+		"metric":     report.MetricLabel,
+		"coverage":   report.CoverageLabel,
+		"rate":       rate,
+		"bytes":      func(v uint64) string { return human.Value(float64(v), human.Bytes) },
+		"count":      func(v uint64) string { return human.Number(float64(v)) },
+		"perS":       func(v float64) string { return human.Number(round(v)) + "/s" },
+		"plural":     human.Plural,
+		"rows":       func(f detect.Finding) []report.Row { return report.Rows([]detect.Finding{f}) },
+		"headline":   headline,
+		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
+		"partName":   func(name string) string { return strings.ToUpper(name[:1]) + name[1:] },
+		"isTemplate": func(author string) bool { return author == report.Template },
+	}
+}
+
+// incidentArgs is what the template of an incident gets.
+type incidentArgs struct {
+	View incidentView
+	At   time.Time
+	Open bool
+}
+
+// round drops decimals that nobody reads.
+func round(v float64) float64 {
+	if v >= 10 {
+		return float64(int64(v + 0.5))
+	}
+	return float64(int64(v*10+0.5)) / 10
+}
+
+// headline says in a few words how things are.
+func headline(n *now) string {
+	var failing []string
+	for _, p := range n.Status.Parts {
+		if p.State == status.Down {
+			failing = append(failing, p.Name)
+		}
+	}
+	switch {
+	case len(failing) > 0:
+		return "Not working: " + strings.Join(failing, ", ")
+	case n.Error != "":
+		return "Starting"
+	case n.OpenTotal > 0:
+		return fmt.Sprintf("%s open", human.Plural(n.OpenTotal, "incident", "incidents"))
+	case n.Status.State == status.Warn:
+		return "Quiet, with a warning"
+	}
+	return "All quiet"
+}

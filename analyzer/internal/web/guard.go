@@ -1,0 +1,92 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Config says under which names the page may be asked for.
+type Config struct {
+	AllowedHosts []string `yaml:"allowed_hosts"` // names that browsers may use in the URL, besides localhost and IP addresses; a foreign name that points here is refused
+	PublicURL    string   `yaml:"public_url"`    // address of the page for people, in links of reports, as https://ebbwatch.example.com; its name is allowed too
+}
+
+// DefaultConfig returns a configuration for a page on this host.
+func DefaultConfig() Config { return Config{} }
+
+// Validate implements config.Validator.
+func (c Config) Validate() error {
+	for _, h := range c.AllowedHosts {
+		if h == "" || strings.ContainsAny(h, ":/ ") {
+			return fmt.Errorf("allowed_hosts: %q is not a host name without a port", h)
+		}
+	}
+	if c.PublicURL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return errors.New("public_url: must be an http or https URL without a query")
+	}
+	return nil
+}
+
+// hosts returns the names that requests may be for.
+func (c Config) hosts() map[string]bool {
+	hosts := map[string]bool{"localhost": true}
+	for _, h := range c.AllowedHosts {
+		hosts[strings.ToLower(h)] = true
+	}
+	if u, err := url.Parse(c.PublicURL); err == nil && u.Host != "" {
+		hosts[strings.ToLower(u.Hostname())] = true
+	}
+	return hosts
+}
+
+// pagePolicy lets a page load from its own origin only, and run no inline script.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Guard wraps everything that browsers may reach. It answers only requests that
+// read, and only under a name that is allowed: a foreign name that resolves to
+// this address (DNS rebinding) would make its owner's page one origin with ours.
+// An IP address cannot be rebound.
+func Guard(cfg Config, next http.Handler) http.Handler {
+	hosts := cfg.hosts()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", pagePolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+		h.Set("Cache-Control", "no-store")
+		if !allowedHost(r.Host, hosts) {
+			http.Error(w, "this name is not among web.allowed_hosts of the analyzer's configuration", http.StatusMisdirectedRequest)
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			http.Error(w, "only GET and HEAD are served", http.StatusMethodNotAllowed)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func allowedHost(host string, hosts map[string]bool) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return hosts[strings.TrimSuffix(strings.ToLower(host), ".")]
+}
