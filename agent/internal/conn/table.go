@@ -51,50 +51,6 @@ func (c *Config) Validate() error {
 // ACK mostly. A SYN begins a new one at once.
 const linger = 10 * time.Second
 
-// key names a conversation: the endpoints in flowbpf's order and the protocol.
-// Interface and VLAN are not part of it: a conversation that this host forwards
-// passes two of them and stays one. Addresses that mean something on one link
-// only (link-local, unspecified, broadcast) are another matter: there, scope is
-// the interface's index, else 0. Without pointers the garbage collector need
-// not look into the table.
-type key struct {
-	a, b         [16]byte
-	aPort, bPort uint16
-	proto        uint8
-	scope        uint32
-}
-
-func keyOf(e *flowbpf.Entry) key {
-	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
-	if linkScoped(e.A) || linkScoped(e.B) {
-		k.scope = e.Ifindex
-	}
-	return k
-}
-
-func linkScoped(a netip.Addr) bool {
-	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified() ||
-		a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// conversation is what the table remembers. Its times are CLOCK_MONOTONIC.
-type conversation struct {
-	key             key
-	firstNS, lastNS int64
-	ifindex         uint32 // of its last record
-	vlan            uint16 // of its last record
-	drain           uint32 // the last drain that had a record of it
-	seen            [2]Seen
-	src             uint8 // the side that is Flow.Src
-	initiator       ebbwatch.Initiator
-	state           ebbwatch.ConnState
-	dirA            flowbpf.Direction // the hook that side A's packets pass where they are accounted
-	used            bool
-	repeated        bool // more than one record so far
-	over            bool // ended; kept for its stragglers
-	fresh           bool // began in an interval whose record is another's; has no record yet
-}
-
 // Stats counts what a table did since it was made.
 type Stats struct {
 	Conversations int    // remembered now
@@ -123,9 +79,7 @@ type Stats struct {
 // endpoints in separate networks of one forwarding host are taken for one.
 type Table struct {
 	cfg   Config
-	index map[key]uint32
-	slots []conversation
-	free  []uint32
+	slots slots
 	hand  uint32 // where the search for something to evict goes on
 	stats Stats
 
@@ -138,12 +92,12 @@ type Table struct {
 
 // NewTable returns an empty table. name gives the name of an interface.
 func NewTable(cfg Config, name func(ifindex uint32) string) *Table {
-	return &Table{cfg: cfg, name: name, index: make(map[key]uint32), slots: make([]conversation, 0, cfg.MaxConversations)}
+	return &Table{cfg: cfg, name: name, slots: newSlots(cfg.MaxConversations)}
 }
 
 // Stats returns the counters.
 func (t *Table) Stats() Stats {
-	t.stats.Conversations = len(t.index)
+	t.stats.Conversations = t.slots.used
 	return t.stats
 }
 
@@ -162,16 +116,16 @@ func (t *Table) Observe(e *flowbpf.Entry, f *ebbwatch.Flow) bool {
 	if e.FirstSide != 0 {
 		dirA = 1 - dirA
 	}
-	slot, known := t.index[k]
-	if known && t.slots[slot].drain != t.drain && t.slots[slot].restarts(e) {
-		t.forget(slot)
-		known = false
+	c := t.slots.find(&k)
+	if c != nil && c.drain != t.drain && c.restarts(e) {
+		t.slots.remove(c)
+		c = nil
 	}
+	known := c != nil
 	if !known {
-		slot = t.add(k, e)
-		t.slots[slot].dirA, t.slots[slot].ifindex, t.slots[slot].vlan = dirA, e.Ifindex, e.VLAN
+		c = t.add(&k, e)
+		c.dirA, c.ifindex, c.vlan = dirA, e.Ifindex, e.VLAN
 	}
-	c := &t.slots[slot]
 	if c.dirA != dirA && (c.ifindex != e.Ifindex || c.vlan != e.VLAN) {
 		if c.drain == t.drain || !t.full && c.drain+1 == t.drain {
 			for i := range e.Side {
@@ -255,6 +209,7 @@ func (t *Table) reopen(c *conversation, e *flowbpf.Entry, synNS int64) {
 		n.seen[i] = observed(0, &e.Side[i], synNS)
 	}
 	n.state = State(n.key.proto, n.seen[n.src], n.seen[1-n.src])
+	n.next = c.next
 	*c = n
 }
 
@@ -265,56 +220,37 @@ func (t *Table) age(c *conversation) uint32 {
 }
 
 // add makes room for a conversation and decides who is its source.
-func (t *Table) add(k key, e *flowbpf.Entry) uint32 {
-	slot := t.room()
-	c := conversation{key: k, firstNS: e.FirstNS, lastNS: e.LastNS, src: e.FirstSide, used: true, initiator: ebbwatch.InitiatorFirst}
+func (t *Table) add(k *key, e *flowbpf.Entry) *conversation {
+	if t.slots.full() {
+		t.slots.remove(t.oldest())
+		t.stats.Evicted++
+	}
+	c := t.slots.add(k)
+	c.firstNS, c.lastNS, c.src, c.initiator = e.FirstNS, e.LastNS, e.FirstSide, ebbwatch.InitiatorFirst
 	if k.proto == ebbwatch.ProtoTCP {
 		c.initiator = ebbwatch.InitiatorUnknown
 		if side, ok := initiator(e); ok {
 			c.src, c.initiator = side, ebbwatch.InitiatorSYN
 		}
 	}
-	t.slots[slot] = c
-	t.index[k] = slot
-	return slot
-}
-
-// room returns an unused slot, which it makes by eviction when the table is full.
-func (t *Table) room() uint32 {
-	if len(t.free) == 0 && len(t.slots) < t.cfg.MaxConversations {
-		t.slots = append(t.slots, conversation{})
-		return uint32(len(t.slots) - 1)
-	}
-	if len(t.free) == 0 {
-		t.forget(t.oldest())
-		t.stats.Evicted++
-	}
-	slot := t.free[len(t.free)-1]
-	t.free = t.free[:len(t.free)-1]
-	return slot
+	return c
 }
 
 // oldest returns an ended conversation, or else the one that was idle the
 // longest, among the next 64 of a table without unused slots.
-func (t *Table) oldest() uint32 {
-	best := t.hand % uint32(len(t.slots))
-	for range min(64, len(t.slots)) {
-		slot := t.hand % uint32(len(t.slots))
-		t.hand = slot + 1
-		if t.slots[slot].over {
-			return slot
+func (t *Table) oldest() *conversation {
+	var best *conversation
+	for range min(64, len(t.slots.all)) {
+		t.hand = (t.hand + 1) % uint32(len(t.slots.all))
+		c := &t.slots.all[t.hand]
+		if c.over {
+			return c
 		}
-		if t.slots[slot].lastNS < t.slots[best].lastNS {
-			best = slot
+		if best == nil || c.lastNS < best.lastNS {
+			best = c
 		}
 	}
 	return best
-}
-
-func (t *Table) forget(slot uint32) {
-	delete(t.index, t.slots[slot].key)
-	t.slots[slot] = conversation{}
-	t.free = append(t.free, slot)
 }
 
 // Expire forgets what has been idle for too long. It calls emit with a final
@@ -324,8 +260,8 @@ func (t *Table) forget(slot uint32) {
 // row. The record is valid until emit returns.
 func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 	var f ebbwatch.Flow
-	for slot := range t.slots {
-		c := &t.slots[slot]
+	for i := range t.slots.all {
+		c := &t.slots.all[i]
 		if !c.used || t.clock.MonoNS-c.lastNS < int64(t.patience(c)) {
 			continue
 		}
@@ -336,7 +272,7 @@ func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 				emit(&f)
 			}
 		}
-		t.forget(uint32(slot))
+		t.slots.remove(c)
 	}
 }
 

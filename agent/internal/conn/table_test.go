@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"testing"
@@ -167,8 +168,34 @@ func TestFullTableForgetsTheEndedAndTheIdlestButRecordsEverything(t *testing.T) 
 		t.Errorf("%+v, want 2 evicted, 3 left", n)
 	}
 	for port, known := range map[uint16]bool{1: true, 2: false, 3: false, 4: true, 5: true} {
-		if _, ok := table.index[key{a: netip.MustParseAddr("192.0.2.1").As16(), b: netip.MustParseAddr("192.0.2.2").As16(), aPort: port, bPort: 80, proto: 6}]; ok != known {
+		k := key{a: netip.MustParseAddr("192.0.2.1").As16(), b: netip.MustParseAddr("192.0.2.2").As16(), aPort: port, bPort: 80, proto: 6}
+		if ok := table.slots.find(&k) != nil; ok != known {
 			t.Errorf("port %d: remembered %v, want %v", port, ok, known)
+		}
+	}
+}
+
+func TestSlotsKeepWhatAMapWouldKeep(t *testing.T) {
+	const most = 500
+	s, model := newSlots(most), map[key]int64{}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for step := range int64(50_000) {
+		k := key{aPort: uint16(rnd.IntN(800))}
+		c := s.find(&k)
+		want, known := model[k]
+		if (c != nil) != known || known && c.firstNS != want {
+			t.Fatalf("step %d: port %d known %v, want %v", step, k.aPort, c != nil, known)
+		}
+		switch {
+		case known && rnd.IntN(2) == 0:
+			s.remove(c)
+			delete(model, k)
+		case !known && len(model) < most:
+			s.add(&k).firstNS = step
+			model[k] = step
+		}
+		if s.used != len(model) || s.full() != (len(model) == most) {
+			t.Fatalf("step %d: %d used, full %v, want %d", step, s.used, s.full(), len(model))
 		}
 	}
 }

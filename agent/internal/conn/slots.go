@@ -1,0 +1,118 @@
+package conn
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"net/netip"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+)
+
+// key names a conversation: the endpoints in flowbpf's order and the protocol.
+// Interface and VLAN are not part of it: a conversation that this host forwards
+// passes two of them and stays one. Addresses that mean something on one link
+// only (link-local, unspecified, broadcast) are another matter: there, scope is
+// the interface's index, else 0. Without pointers the garbage collector need
+// not look into the table.
+type key struct {
+	a, b         [16]byte
+	aPort, bPort uint16
+	proto        uint8
+	scope        uint32
+}
+
+func keyOf(e *flowbpf.Entry) key {
+	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
+	if linkScoped(e.A) || linkScoped(e.B) {
+		k.scope = e.Ifindex
+	}
+	return k
+}
+
+func linkScoped(a netip.Addr) bool {
+	return a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast() || a.IsUnspecified() ||
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// conversation is what the table remembers. Its times are CLOCK_MONOTONIC.
+type conversation struct {
+	key             key
+	next            uint32 // in the chain of its bucket, or of unused slots: index + 1
+	firstNS, lastNS int64
+	ifindex         uint32 // of its last record
+	vlan            uint16 // of its last record
+	drain           uint32 // the last drain that had a record of it
+	seen            [2]Seen
+	src             uint8 // the side that is Flow.Src
+	initiator       ebbwatch.Initiator
+	state           ebbwatch.ConnState
+	dirA            flowbpf.Direction // the hook that side A's packets pass where they are accounted
+	used            bool
+	repeated        bool // more than one record so far
+	over            bool // ended; kept for its stragglers
+	fresh           bool // began in an interval whose record is another's; has no record yet
+}
+
+// slots holds conversations in one array, found through chains of indices. A Go
+// map beside the array would take as much memory again, for a second copy of
+// the keys.
+type slots struct {
+	all     []conversation
+	buckets []uint32 // the first of each chain: index + 1, 0 for none
+	unused  uint32   // the first of the chain of unused slots: index + 1, 0 for none
+	used    int
+	seed    maphash.Seed // random, so that nobody can choose colliding addresses
+}
+
+// newSlots reserves address space for most conversations; memory is taken as
+// they come.
+func newSlots(most int) slots {
+	return slots{all: make([]conversation, 0, most), buckets: make([]uint32, 1<<bits.Len(uint(most-1))), seed: maphash.MakeSeed()}
+}
+
+func (s *slots) bucket(k *key) *uint32 {
+	return &s.buckets[maphash.Comparable(s.seed, *k)&uint64(len(s.buckets)-1)]
+}
+
+// find returns the conversation of k, nil if there is none.
+func (s *slots) find(k *key) *conversation {
+	for i := *s.bucket(k); i != 0; i = s.all[i-1].next {
+		if s.all[i-1].key == *k {
+			return &s.all[i-1]
+		}
+	}
+	return nil
+}
+
+// full reports whether add has no room.
+func (s *slots) full() bool { return s.unused == 0 && len(s.all) == cap(s.all) }
+
+// add returns a conversation that is empty but for its key.
+func (s *slots) add(k *key) *conversation {
+	i := s.unused
+	if i != 0 {
+		s.unused = s.all[i-1].next
+	} else {
+		s.all = s.all[:len(s.all)+1]
+		i = uint32(len(s.all))
+	}
+	b := s.bucket(k)
+	s.all[i-1] = conversation{key: *k, next: *b, used: true}
+	*b = i
+	s.used++
+	return &s.all[i-1]
+}
+
+// remove forgets c, which belongs to s.
+func (s *slots) remove(c *conversation) {
+	link := s.bucket(&c.key)
+	for &s.all[*link-1] != c {
+		link = &s.all[*link-1].next
+	}
+	i := *link
+	*link = c.next
+	*c = conversation{next: s.unused}
+	s.unused = i
+	s.used--
+}
