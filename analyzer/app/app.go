@@ -7,13 +7,19 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/llm"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/periodic"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/publish"
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/report"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
@@ -27,6 +33,8 @@ type App struct {
 	registry *prometheus.Registry
 	metrics  *schedule.Metrics
 	store    *store.Store
+	builder  *report.Builder
+	leading  atomic.Pointer[schedule.Scheduler] // nil while another analyzer works
 }
 
 // New returns an analyzer that has not started. It connects to nothing.
@@ -39,13 +47,37 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	registry := ops.NewRegistry()
-	return &App{cfg: cfg, log: log, registry: registry, metrics: schedule.NewMetrics(registry), store: s}, nil
+	builder, err := newBuilder(cfg, registry, log)
+	if err != nil {
+		return nil, err
+	}
+	return &App{cfg: cfg, log: log, registry: registry, metrics: schedule.NewMetrics(registry), store: s, builder: builder}, nil
 }
 
-// Run analyzes until ctx ends; then it finishes the window in hand and returns
-// nil. It waits for NATS, ClickHouse and the collector's tables as long as it
-// takes, and fails only where waiting cannot help: a port that is taken, a
-// configuration that cannot work.
+// newBuilder returns a report builder, with a model if one is configured.
+func newBuilder(cfg Config, registry *prometheus.Registry, log *slog.Logger) (*report.Builder, error) {
+	if !cfg.LLM.Enabled() {
+		return report.New(cfg.Report, nil, nil, registry, log)
+	}
+	model, err := llm.New(cfg.LLM)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cfg.LLM.PseudonymKey.Value()
+	if err != nil {
+		return nil, fmt.Errorf("llm.pseudonym_key: %w", err)
+	}
+	names, err := report.NewPseudonyms([]byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("llm.pseudonym_key: %w", err)
+	}
+	return report.New(cfg.Report, model, names, registry, log)
+}
+
+// Run analyzes until ctx ends; then it stops at once, because whatever was not
+// finished is taken up by the next run, and returns nil. It waits for NATS,
+// ClickHouse and the collector's tables as long as it takes, and fails only where
+// waiting cannot help: a port that is taken, a configuration that cannot work.
 func (a *App) Run(ctx context.Context) error {
 	defer a.store.Close()
 	conn, err := natsconn.Connect("analyzer", a.cfg.NATS, a.log)
@@ -57,31 +89,49 @@ func (a *App) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
+	notifier, err := notify.New(a.cfg.Notify, js, a.store, a.registry, a.log)
+	if err != nil {
+		return err
+	}
+	pipeline := &publish.Pipeline{
+		Builder: a.builder, Reports: a.store, History: a.store, Period: a.store, Sender: notifier,
+		PageURL: strings.TrimSuffix(a.cfg.Web.PublicURL, "/"), Log: a.log,
+	}
+	schedules, err := periodic.New(a.cfg.Periodic, periodic.NewKV(js), pipeline.Periodic, a.registry, a.log)
+	if err != nil {
+		return err
+	}
+	handler, err := a.handler(conn, js, notifier)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	server := ops.Server{Listen: a.cfg.Listen, Registry: a.registry, Checks: a.checks(conn), Log: a.log}
-	group.Go(func() error { return server.Run(ctx) })
-	group.Go(func() error { return a.analyze(ctx, js) })
+	group.Go(func() error { return a.serve(ctx, handler) })
+	group.Go(func() error { return notifier.Run(ctx) })
+	group.Go(func() error { return pipeline.Run(ctx) })
+	group.Go(func() error { return schedules.Run(ctx) })
+	group.Go(func() error { return a.analyze(ctx, js, pipeline) })
 	return group.Wait()
 }
 
 // analyze runs the scheduler while this analyzer holds the lease.
-func (a *App) analyze(ctx context.Context, js jetstream.JetStream) error {
+func (a *App) analyze(ctx context.Context, js jetstream.JetStream, tell teller) error {
 	kv, err := a.bucket(ctx, js)
 	if err != nil {
 		return nil // ctx ended
 	}
-	scheduler := &schedule.Scheduler{
-		Config: a.cfg.Schedule, Incidents: a.cfg.Incidents, Detectors: a.cfg.Detectors.list(a.store),
-		Explain: a.store.Explain,
-		Clock:   clock{a.store, a.cfg.Schedule},
-		Keeper:  keeper{store: a.store, log: a.log},
-		Marks:   schedule.KVMarks{KV: kv},
-		Metrics: a.metrics, Log: a.log,
-	}
-	lease := schedule.Lease{KV: kv, Key: "leader", Name: holder(), TTL: a.cfg.Schedule.Lease, Log: a.log}
+	lease := schedule.Lease{KV: kv, Key: "leader", Name: holder(), TTL: a.cfg.Scheduler.Lease, Log: a.log}
 	return lease.Run(ctx, func(ctx context.Context) {
+		scheduler := &schedule.Scheduler{
+			Config: a.cfg.Scheduler, Incidents: a.cfg.Incidents, Detectors: a.cfg.Detectors.list(a.store), Explain: a.store.Explain,
+			Clock:  clock{a.store, a.cfg.Scheduler},
+			Keeper: keeper{store: a.store, tell: tell, log: a.log},
+			Marks:  schedule.KVMarks{KV: kv}, Metrics: a.metrics, Log: a.log,
+		}
+		a.leading.Store(scheduler)
 		a.metrics.Leader.Set(1)
 		defer a.metrics.Leader.Set(0)
+		defer a.leading.Store(nil)
 		if err := scheduler.Run(ctx); err != nil {
 			a.log.Error("the scheduler ended", "error", err)
 		}
@@ -118,17 +168,5 @@ func (a *App) bucket(ctx context.Context, js jetstream.JetStream) (jetstream.Key
 			return nil, ctx.Err()
 		case <-time.After(pause):
 		}
-	}
-}
-
-func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
-	return map[string]ops.Check{
-		"nats": func(context.Context) error {
-			if !conn.IsConnected() {
-				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.URL, conn.Status())
-			}
-			return nil
-		},
-		"clickhouse": a.store.Ping,
 	}
 }

@@ -12,19 +12,20 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 )
 
-// Pipeline is told of incidents that a person would want to know of. It is told
-// again after a restart, so it must take the same state of an incident for one.
-// An error makes the scheduler try again, and wait with what follows.
-type Pipeline interface {
+// teller is told of incidents that a person would want to know of. It is told
+// again after a restart, so it must take the same state of an incident for one,
+// and it must return soon. An error makes the scheduler try again, and wait with
+// what follows.
+type teller interface {
 	// findings are all that the incident has, the earliest first.
 	Changed(ctx context.Context, i incident.Incident, findings []detect.Finding) error
 }
 
 // keeper stores changes and hands the notable ones on.
 type keeper struct {
-	store    *store.Store
-	pipeline Pipeline // may be nil
-	log      *slog.Logger
+	store *store.Store
+	tell  teller
+	log   *slog.Logger
 }
 
 // Keep implements schedule.Keeper.
@@ -43,14 +44,11 @@ func (k keeper) Keep(ctx context.Context, changes []incident.Change) error {
 	if err := k.store.SaveFindings(ctx, findings...); err != nil {
 		return err
 	}
-	if k.pipeline == nil {
-		return nil
-	}
 	for _, c := range changes {
 		if !c.Notable {
 			continue
 		}
-		if err := k.pipeline.Changed(ctx, c.Incident, c.Findings); err != nil {
+		if err := k.tell.Changed(ctx, c.Incident, c.Findings); err != nil {
 			return fmt.Errorf("report incident %s: %w", c.Incident.ID, err)
 		}
 	}

@@ -277,6 +277,21 @@ func (s *Scheduler) lowWater() time.Time {
 	return low
 }
 
+// Progress returns until when each detector has looked at everything there is.
+func (s *Scheduler) Progress() map[string]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until := make(map[string]time.Time, len(s.Detectors))
+	for _, d := range s.Detectors {
+		mark := s.marks[d.Name()]
+		if !mark.IsZero() && d.Cadence().Next(mark).End.After(s.watermark) && s.watermark.After(mark) {
+			mark = s.watermark
+		}
+		until[d.Name()] = mark
+	}
+	return until
+}
+
 func (s *Scheduler) mark(d detect.Detector) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
