@@ -76,6 +76,9 @@ func demoCommand(withModel bool) *cobra.Command {
 // is told before it.
 func play(ctx context.Context, opts demo.Options) error {
 	res, err := demo.Run(ctx, opts)
+	if errors.Is(err, context.Canceled) {
+		return &cli.ExitError{Code: 130, Err: errors.New("interrupted; the lab is gone")}
+	}
 	if err != nil && !errors.Is(err, demo.ErrFailed) {
 		return err
 	}

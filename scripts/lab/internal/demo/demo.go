@@ -85,9 +85,6 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 	if err == nil {
 		err = w.watch(limited, s.attack(limited))
 	}
-	if err != nil && limited.Err() != nil {
-		err = context.Cause(limited)
-	}
 	res = w.result(time.Since(began))
 	if ctx.Err() == nil {
 		w.show()

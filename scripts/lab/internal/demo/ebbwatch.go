@@ -29,6 +29,8 @@ func (s *stage) startEbbwatch(ctx, inner context.Context) error {
 			return fmt.Errorf("make data folder: %w", err)
 		}
 		s.dir, s.ownDir = dir, true
+	} else if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
 	}
 	watched := s.lab.Host("watched")
 	env, err := s.environment(inner)

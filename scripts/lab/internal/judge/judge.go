@@ -44,9 +44,10 @@ type Played struct {
 	Ended       time.Time // zero while it lasts
 }
 
-// slack is how far the windows of findings may stick out of the attack: a window
-// is longer than what happened in it, and connections end a little later.
-const slack = 15 * time.Second
+// slack is how far the time of a finding may stick out of the attack on either
+// side: as long as the window of the detectors, since a finding covers all that
+// its two hosts did in the window, other attacks between them included.
+const slack = time.Minute
 
 // Verdict is the comparison.
 type Verdict struct {
