@@ -34,10 +34,13 @@ func (ep *endpoint) put(e *entry) {
 	}
 }
 
-func (ep *endpoint) forget(report string) {
+// forget drops e unless a newer revision is known.
+func (ep *endpoint) forget(e *entry) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	delete(ep.entries, report)
+	if have := ep.entries[e.Report]; have != nil && have.revision <= e.revision {
+		delete(ep.entries, e.Report)
+	}
 }
 
 func (ep *endpoint) disable() {
@@ -71,8 +74,7 @@ func (ep *endpoint) due(now time.Time) (*entry, time.Duration) {
 	if wait := first.Next.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	e := *first
-	return &e, 0
+	return first.clone(), 0
 }
 
 // State is what an endpoint looks like at the moment.

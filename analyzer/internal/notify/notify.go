@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -47,6 +46,7 @@ type Notifier struct {
 	log       *slog.Logger
 	endpoints map[string]*endpoint
 	schedule  []time.Duration
+	timeout   time.Duration
 	attempts  *prometheus.CounterVec
 	gaveUp    *prometheus.CounterVec
 }
@@ -72,7 +72,7 @@ func New(cfg Config, js jetstream.JetStream, rec Recorder, reg prometheus.Regist
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("notify: %w", err)
 	}
-	n := &Notifier{js: js, rec: newRecording(rec, log), log: log, endpoints: map[string]*endpoint{}, schedule: Schedule(),
+	n := &Notifier{js: js, rec: newRecording(rec, log), log: log, endpoints: map[string]*endpoint{}, schedule: Schedule(), timeout: cfg.Timeout,
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ebbwatch_webhook_attempts_total",
 			Help: "Attempts to deliver a report to a webhook, by endpoint and result (delivered, refused: answered with an error, failed: no answer). If failed or refused grows, read the reason in the deliveries table.",
@@ -238,92 +238,5 @@ func (n *Notifier) work(ctx context.Context, kv jetstream.KeyValue, ep *endpoint
 			continue
 		}
 		n.deliver(ctx, kv, ep, e)
-	}
-}
-
-// deliver makes one attempt and writes its outcome to the outbox before anything
-// else is sent to the endpoint.
-func (n *Notifier) deliver(ctx context.Context, kv jetstream.KeyValue, ep *endpoint, e *entry) {
-	if ep.isOff() {
-		e.State, e.Error, e.Body, e.Updated = store.DeliveryFailed, "the endpoint is disabled: it answered 410 Gone", nil, time.Now().UTC()
-		n.gaveUp.WithLabelValues(ep.name).Inc()
-	} else {
-		r := ep.sender.send(ctx, e.Report, e.Body, time.Now())
-		if r.status == 0 && ctx.Err() != nil {
-			return // stopped, not failed: the attempt counts when it runs again
-		}
-		n.settle(ep, e, r)
-		if r.status == 410 {
-			ep.disable()
-			data, _ := json.Marshal(disabled{ep.urlHash, time.Now().UTC()}) // cannot fail: a string and a time
-			if _, err := kv.Put(ctx, disabledKind+ep.name, data); err != nil {
-				n.log.Warn("endpoint is disabled until the restart only", "endpoint", ep.name, "error", err)
-			}
-		}
-	}
-	n.rec.put(e.row())
-	// The outcome is written also while stopping, and for as long as it takes:
-	// without it the report would be sent again.
-	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 15*time.Second) {
-		writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-		err := save(writing, kv, e)
-		cancel()
-		if err == nil {
-			ep.put(e)
-			return
-		}
-		if errors.Is(err, errConflict) {
-			n.log.Warn("another analyzer delivers from the same outbox", "endpoint", ep.name, "report", e.Report)
-			ep.forget(e.Report) // the watch brings what the other wrote
-			return
-		}
-		n.log.Warn("outcome of a delivery is not written yet", "endpoint", ep.name, "report", e.Report, "error", err)
-		if !sleep(ctx, wait) {
-			return
-		}
-	}
-}
-
-// settle puts the outcome of an attempt into e.
-func (n *Notifier) settle(ep *endpoint, e *entry, r result) {
-	now := time.Now().UTC()
-	e.Attempts++
-	e.HTTPStatus, e.Error, e.Updated = r.status, r.err, now
-	outcome := "failed"
-	switch {
-	case r.delivered():
-		e.State, e.Body, outcome = store.DeliveryDelivered, nil, "delivered"
-	case r.status == 410 || e.Attempts >= len(n.schedule):
-		e.State, e.Body = store.DeliveryFailed, nil
-		n.gaveUp.WithLabelValues(ep.name).Inc()
-	default:
-		e.State = store.DeliveryRetrying
-		e.Next = now.Add(max(jitter(n.schedule[e.Attempts]), r.retryAfter))
-	}
-	if !r.delivered() && r.status != 0 {
-		outcome = "refused"
-	}
-	n.attempts.WithLabelValues(ep.name, outcome).Inc()
-	if r.delivered() {
-		n.log.Info("report delivered", "endpoint", ep.name, "report", e.Report, "attempt", e.Attempts)
-	} else {
-		n.log.Warn("report not delivered", "endpoint", ep.name, "report", e.Report, "attempt", e.Attempts, "state", e.State, "reason", r.err)
-	}
-}
-
-// jitter spreads d by a tenth both ways.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return d - d/10 + rand.N(d/5+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -323,6 +323,32 @@ func TestOneInFlightPerEndpoint(t *testing.T) {
 	}
 }
 
+func TestTwoAnalyzersDeliverOnce(t *testing.T) {
+	js := jetStream(t)
+	r := &receiver{statuses: []int{200}, delay: 50 * time.Millisecond}
+	w := hook(serve(t, r))
+	first, _ := run(t, js, &records{}, io.Discard, w)
+	second, _ := run(t, js, &records{}, io.Discard, w)
+	for i := range 5 {
+		m := Message{ID: "r-" + string(rune('a'+i)), Severity: detect.Low, Body: message.Body}
+		for _, n := range []*Notifier{first, second} {
+			if err := n.Send(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually(t, "all delivered", func() bool {
+		return r.count() >= 5 && first.States()[0].Waiting == 0 && second.States()[0].Waiting == 0
+	})
+	seen := map[string]int{}
+	for _, req := range r.got {
+		seen[req.Header.Get("webhook-id")]++
+	}
+	if len(r.got) != 5 || len(seen) != 5 {
+		t.Errorf("deliveries by report: %v", seen)
+	}
+}
+
 func TestSeverityBelowTheLeastIsNotSent(t *testing.T) {
 	r := &receiver{statuses: []int{200}}
 	w := hook(serve(t, r))

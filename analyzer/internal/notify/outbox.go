@@ -41,6 +41,11 @@ type entry struct {
 
 func (e *entry) key() string { return entryKind + e.Endpoint + "." + e.Report }
 
+func (e *entry) clone() *entry {
+	c := *e
+	return &c
+}
+
 func (e *entry) open() bool {
 	return e.State == store.DeliveryPending || e.State == store.DeliveryRetrying
 }
