@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -81,7 +80,7 @@ connection to NATS. It exits with status 1 if the agent cannot run.`,
 // natsFinding tries the way out. The agent runs without it, too: batches wait.
 func natsFinding(ctx context.Context, cfg natsconn.Config) doctor.Finding {
 	f := doctor.Finding{Name: "nats", Purpose: "deliver batches; they wait in memory while it is away", Advice: "start NATS with JetStream and the collector, or set nats.url"}
-	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
+	silent := slog.New(slog.DiscardHandler)
 	nc, err := natsconn.Connect("agent-doctor", cfg, silent, nats.RetryOnFailedConnect(false), nats.MaxReconnects(0), nats.Timeout(3*time.Second))
 	if err != nil {
 		f.Detail = err.Error()

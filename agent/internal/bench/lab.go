@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func memoryInNamespace(agent string, flows int) ([]figure, error) {
 		}
 		defer os.RemoveAll(dir)
 		agent = filepath.Join(dir, "ebbwatch-agent")
-		build := exec.Command("go", "build", "-o", agent, "github.com/ebbwatch/ebbwatch/agent")
+		build := exec.Command("go", "build", "-o", agent, "github.com/ebbwatch/ebbwatch/agent") //nolint:gosec // a path of ours
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return nil, fmt.Errorf("build the agent: %w", err)
@@ -48,7 +49,7 @@ func memoryInNamespace(agent string, flows int) ([]figure, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	cmd := exec.Command(self, "-"+labFlag, "-agent", agent, "-flows", fmt.Sprint(flows))
+	cmd := exec.Command(self, "-"+labFlag, "-agent", agent, "-flows", fmt.Sprint(flows)) //nolint:gosec // this program itself
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
@@ -130,7 +131,7 @@ func send(from, to int) error {
 				c.Close()
 			}
 			var err error
-			if c, err = net.ListenPacket("udp4", fmt.Sprintf("10.0.0.2:%d", 20_000+s)); err != nil {
+			if c, err = new(net.ListenConfig).ListenPacket(context.Background(), "udp4", fmt.Sprintf("10.0.0.2:%d", 20_000+s)); err != nil {
 				return err
 			}
 			source = s

@@ -157,14 +157,9 @@ func (p *process) stop() {
 // wait waits until the metric has at least the value.
 func (p *process) wait(metric string, value float64) error {
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		resp, err := http.Get("http://" + agentAddress + "/metrics")
+		body, err := fetch("http://" + agentAddress + "/metrics")
 		if err != nil {
 			continue // not listening yet
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return err
 		}
 		_, after, _ := strings.Cut(string(body), "\n"+metric+" ")
 		line, _, _ := strings.Cut(after, "\n")
@@ -173,6 +168,21 @@ func (p *process) wait(metric string, value float64) error {
 		}
 	}
 	return fmt.Errorf("%s did not reach %v; the agent's log:\n%s", metric, value, p.log)
+}
+
+func fetch(url string) (body []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
 }
 
 // status returns a value of /proc/PID/status in bytes.

@@ -217,6 +217,7 @@ func over(proto uint8, s ebbwatch.ConnState) bool {
 	switch s {
 	case ebbwatch.StateSF, ebbwatch.StateREJ, ebbwatch.StateRSTO, ebbwatch.StateRSTR, ebbwatch.StateRSTOS0, ebbwatch.StateRSTRH:
 		return true
+	case ebbwatch.StateOTH, ebbwatch.StateS0, ebbwatch.StateS1, ebbwatch.StateS2, ebbwatch.StateS3, ebbwatch.StateSH, ebbwatch.StateSHR:
 	}
 	return false
 }
