@@ -1,0 +1,97 @@
+package app
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ebbwatch/ebbwatch/internal/config"
+)
+
+func TestADumpedConfigurationIsAccepted(t *testing.T) {
+	var dump bytes.Buffer
+	def := DefaultConfig()
+	if err := config.Dump(&dump, def); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ebbwatch.yaml")
+	if err := os.WriteFile(file, dump.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	if err := config.Load(&cfg, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := config.Dump(&again, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if again.String() != dump.String() {
+		t.Errorf("loading a dump changed it:\n%s\nwas\n%s", again.String(), dump.String())
+	}
+}
+
+func TestABrokenConfigurationNamesFileKeyAndReason(t *testing.T) {
+	for _, c := range []struct {
+		name, yaml string
+		environ    []string
+		want       []string
+	}{
+		{"an unknown key", "data_dir: /x\ncollecter: {}\n", nil, []string{"collecter", "unknown"}},
+		{"a port out of range", "clickhouse: {tcp_port: 70000}\n", nil, []string{"clickhouse.tcp_port", "70000"}},
+		{"one port twice", "clickhouse: {tcp_port: 9, http_port: 9}\n", nil, []string{"clickhouse.http_port"}},
+		{"an address without a port", "nats: {listen: localhost}\n", nil, []string{"nats.listen", "host:port"}},
+		{"an empty data folder", "data_dir: ''\n", nil, []string{"data_dir"}},
+		{"a database that would need quoting", "clickhouse: {databases: ['a b']}\n", nil, []string{"clickhouse.databases", "a b"}},
+		{"a connection that is not a choice", "agent: {nats: {url: 'nats://elsewhere:4222'}}\n", nil, []string{"agent.nats", "not a choice"}},
+		{"a wrong key of a part", "agent: {drain_interval: 1ns}\n", nil, []string{"agent.drain_interval"}},
+		{"a variable of the wrong type", "", []string{"EBBWATCH_CLICKHOUSE_TCP_PORT=x"}, []string{"EBBWATCH_CLICKHOUSE_TCP_PORT"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "ebbwatch.yaml")
+			if err := os.WriteFile(file, []byte(c.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg := DefaultConfig()
+			err := config.Load(&cfg, file, c.environ)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if len(c.environ) == 0 && !strings.Contains(err.Error(), file) {
+				t.Errorf("%q does not name the file", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not contain %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestFlagsWinOverTheEnvironment(t *testing.T) {
+	for _, f := range portFlags {
+		t.Setenv(f.variable, "") // restored after the test
+	}
+	t.Setenv("EBBWATCH_ANALYZER_LISTEN", "127.0.0.1:1")
+	t.Setenv("EBBWATCH_CLICKHOUSE_HTTP_PORT", "18464")
+	t.Setenv("EBBWATCH_CLICKHOUSE_TCP_PORT", "18463")
+	t.Setenv("EBBWATCH_AGENT_LISTEN", "127.0.0.1:18461")
+	t.Setenv("EBBWATCH_COLLECTOR_LISTEN", "127.0.0.1:18462")
+	t.Setenv("EBBWATCH_NATS_LISTEN", "127.0.0.1:18465")
+	t.Setenv("EBBWATCH_DATA_DIR", "/from/environment")
+	cmd := upCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--dump-config", "--data", "/from/flag", "--page-port", "19460", "--clickhouse-port", "19463"})
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"data_dir: /from/flag\n", "listen: 127.0.0.1:19460\n", "tcp_port: 19463\n", "http_port: 18464\n", "listen: 127.0.0.1:18461\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the dump lacks %q:\n%s", want, out.String())
+		}
+	}
+}
