@@ -318,6 +318,7 @@ func parseAttach(data []byte, b *Batch) error {
 			a.Egress = value != 0
 		case 3, 4, 5, 6:
 			return parseCounter(data, counters[field])
+		default: // from a newer agent
 		}
 		return nil
 	})
@@ -334,6 +335,7 @@ func parseCounter(data []byte, c *Counter) error {
 			c.Packets = value
 		case 2:
 			c.Bytes = value
+		default: // from a newer agent
 		}
 		return nil
 	})
@@ -347,6 +349,7 @@ func parseLoss(data []byte, b *Batch) error {
 			l.Name = string(data)
 		case 2:
 			l.Count = value
+		default: // from a newer agent
 		}
 		return nil
 	})

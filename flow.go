@@ -54,6 +54,7 @@ type Flow struct {
 // Initiator says how the agent knows which side opened the conversation.
 type Initiator uint8
 
+// The ways of knowing, from the weakest.
 const (
 	InitiatorUnknown Initiator = iota // open before the agent watched, nothing told
 	InitiatorSYN                      // a SYN or SYN-ACK was seen
@@ -70,6 +71,7 @@ func (i Initiator) String() string { return enumName(initiatorNames[:], uint8(i)
 // accumulated from the first packet seen to the end of the record.
 type ConnState uint8
 
+// Zeek's states.
 const (
 	StateOTH    ConnState = iota // no SYN seen, midstream traffic
 	StateS0                      // attempt seen, no reply
@@ -102,6 +104,7 @@ func enumName(names []string, v uint8) string {
 // 14th byte (RFC 9293 3.1, RFC 3168, and the AE bit of RFC 9768).
 type TCPFlags uint16
 
+// The flags, from the lowest bit.
 const (
 	FlagFIN TCPFlags = 1 << iota
 	FlagSYN

@@ -1,0 +1,130 @@
+package ebbwatch
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAppendSharesAddressesAndNames(t *testing.T) {
+	var b Batch
+	at := time.UnixMicro(1_000_000).UTC()
+	one, two := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")
+	b.Append(&Flow{Start: at, End: at.Add(time.Millisecond), Src: one, Dst: two, Interface: "eth0", Sampling: 1})
+	b.Append(&Flow{Start: at, End: at.Add(-time.Hour), Src: two, Dst: one, Interface: "eth0", Sampling: 1})
+	b.Append(&Flow{Start: at, End: at, Src: one, Dst: one, Interface: "eth1", Sampling: 1})
+	if want := []netip.Addr{one, two}; !reflect.DeepEqual(b.Addrs, want) {
+		t.Errorf("addresses are %v, want %v", b.Addrs, want)
+	}
+	if want := []string{"eth0", "eth1"}; !reflect.DeepEqual(b.Strings, want) {
+		t.Errorf("names are %v, want %v", b.Strings, want)
+	}
+	if want := []uint64{1000, 0, 0}; !reflect.DeepEqual(b.Duration, want) {
+		t.Errorf("durations are %v, want %v: an end before the start counts as the start", b.Duration, want)
+	}
+}
+
+func TestResetForgetsEverything(t *testing.T) {
+	b := goldenBatch()
+	b.Reset()
+	if b.Len() != 0 || b.Agent != "" || len(b.Attach) != 0 || len(b.Losses) != 0 || len(b.Addrs) != 0 || len(b.Strings) != 0 {
+		t.Errorf("after Reset the batch holds %+v", b)
+	}
+	fresh := goldenBatch()
+	b.Envelope = fresh.Envelope
+	for _, f := range rows(fresh) {
+		b.Append(&f)
+	}
+	same(t, b, goldenBatch())
+	if err := b.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryColumnIsListed(t *testing.T) {
+	var b Batch
+	listed := make(map[uintptr]bool)
+	cols := b.columns()
+	for i := range cols {
+		c := reflect.ValueOf(cols[i])
+		for f := range c.NumField() {
+			if c.Field(f).Kind() == reflect.Pointer && !c.Field(f).IsNil() {
+				listed[c.Field(f).Pointer()] = true
+			}
+		}
+	}
+	v := reflect.ValueOf(&b).Elem()
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if field.Type.Kind() != reflect.Slice || field.Name == "Addrs" || field.Name == "Strings" {
+			continue
+		}
+		if !listed[v.Field(i).Addr().Pointer()] {
+			t.Errorf("column %s is not in the list: it would be neither encoded nor checked", field.Name)
+		}
+	}
+	if len(listed) != columnCount {
+		t.Errorf("%d columns are listed, want %d", len(listed), columnCount)
+	}
+}
+
+func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
+	for i := range columnCount {
+		b := goldenBatch()
+		c := b.columns()[i]
+		c.fill(1, 0)
+		err := b.Validate()
+		if c.name == "start" { // it decides the number of records
+			if !errors.Is(err, ErrInvalid) {
+				t.Errorf("a longer column start gives %v", err)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.name) {
+			t.Errorf("a longer column %s gives %v", c.name, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for got, want := range map[string]string{
+		StateSF.String(): "SF", StateRSTOS0.String(): "RSTOS0", ConnState(13).String(): "invalid(13)",
+		InitiatorUnknown.String(): "unknown", InitiatorFirst.String(): "first", Initiator(4).String(): "invalid(4)",
+		(FlagSYN | FlagACK | FlagAE).String(): "SYN|ACK|AE", TCPFlags(0).String(): "",
+	} {
+		if got != want {
+			t.Errorf("name is %q, want %q", got, want)
+		}
+	}
+}
+
+func TestAgentNames(t *testing.T) {
+	for name, valid := range map[string]bool{
+		"web-1": true, "A_z-09": true, strings.Repeat("x", MaxAgentName): true,
+		"": false, strings.Repeat("x", MaxAgentName+1): false, "a.b": false, "a b": false, "*": false, ">": false, "é": false, "a\n": false,
+	} {
+		if err := ValidateAgent(name); (err == nil) != valid || err != nil && !errors.Is(err, ErrAgentName) {
+			t.Errorf("%q: %v, want valid %v", name, err, valid)
+		}
+		if err := ValidateAgent(AgentName(name)); err != nil {
+			t.Errorf("AgentName(%q) is not valid: %v", name, err)
+		}
+	}
+	if got := AgentName("Web.1 é"); got != "Web-1---" {
+		t.Errorf("AgentName gives %q", got)
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	if agent, err := AgentOfSubject(FlowSubject("web-1")); err != nil || agent != "web-1" {
+		t.Errorf("the agent is %q: %v", agent, err)
+	}
+	for _, subject := range []string{"", "ebbwatch.flows.v1.", "ebbwatch.flows.v1.a.b", "ebbwatch.flows.v2.a", "ebbwatch.dlq.v1.a"} {
+		if agent, err := AgentOfSubject(subject); err == nil {
+			t.Errorf("subject %q names agent %q", subject, agent)
+		}
+	}
+}

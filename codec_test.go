@@ -1,0 +1,262 @@
+package ebbwatch
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const testBoot = "0b5a7e8e-3c1f-4b7a-9d2e-5f60718293a4"
+
+// goldenBatch uses every field and column, and no default twice.
+func goldenBatch() *Batch {
+	b := &Batch{Envelope: Envelope{
+		Agent: "web-1", AgentVersion: "v1.2.3", Boot: testBoot, Sequence: 42,
+		Time: time.UnixMicro(1_790_000_000_123_456).UTC(), IntervalMS: 5000,
+		Attach: []AttachPoint{
+			{Interface: "eth0", Seen: Counter{100, 10_000}, Recorded: Counter{90, 9000}, Overflow: Counter{7, 700}, Other: Counter{3, 300}},
+			{Interface: "eth0", Egress: true, Seen: Counter{1, 60}, Recorded: Counter{1, 60}},
+		},
+		Losses: []Loss{{"queue_dropped_batches", 2}, {"unread_events", 1 << 40}},
+	}}
+	start := b.Time.Add(-4 * time.Second)
+	for i := range 3 {
+		b.Append(&Flow{
+			Start: start.Add(time.Duration(i) * time.Second), End: start.Add(time.Duration(i)*time.Second + 1500*time.Microsecond),
+			Src: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Dst: netip.MustParseAddr("2001:db8::1"),
+			SrcPort: 40_000 + uint16(i), DstPort: 443, Proto: ProtoTCP, Initiator: InitiatorSYN, Interface: "eth0", VLAN: uint16(i),
+			SrcPackets: 1 << (10 * i), SrcBytes: 1<<40 + uint64(i), DstPackets: 2, DstBytes: 300, SrcFlags: FlagSYN | FlagAE, DstFlags: FlagACK,
+			ConnState: StateSF, AgeMS: uint32(i * 5000), Final: i == 2, Sampling: uint32(i + 1),
+		})
+	}
+	b.Append(&Flow{
+		Start: b.Time.Add(time.Hour), End: b.Time.Add(time.Hour), Src: netip.MustParseAddr("fe80::1"), Dst: netip.MustParseAddr("10.0.0.1"),
+		Proto: ProtoICMPv6, Initiator: InitiatorFirst, Interface: "", ICMPType: 135, ICMPCode: 4, SrcPackets: 1, SrcBytes: 86, Sampling: 1, ConnState: StateSHR,
+	})
+	return b
+}
+
+func encode(t testing.TB, b *Batch) []byte {
+	t.Helper()
+	e, err := NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := e.Encode(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return message
+}
+
+func newDecoder(t testing.TB) *Decoder {
+	t.Helper()
+	d, err := NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+// rows returns the records of b, which do not depend on its dictionaries.
+func rows(b *Batch) []Flow {
+	all := make([]Flow, b.Len())
+	for i := range all {
+		all[i] = b.Flow(i)
+	}
+	return all
+}
+
+// same fails the test if the batches differ in what they say.
+func same(t *testing.T, got, want *Batch) {
+	t.Helper()
+	if g, w := normal(got.Envelope), normal(want.Envelope); !reflect.DeepEqual(g, w) {
+		t.Errorf("envelope is %+v\nwant %+v", g, w)
+	}
+	if g, w := rows(got), rows(want); !reflect.DeepEqual(g, w) {
+		t.Errorf("flows are %+v\nwant %+v", g, w)
+	}
+}
+
+// normal makes empty and absent lists equal, and times of one instant.
+func normal(e Envelope) Envelope {
+	e.Attach, e.Losses = append([]AttachPoint(nil), e.Attach...), append([]Loss(nil), e.Losses...)
+	e.Time = time.UnixMicro(e.Time.UnixMicro()).UTC()
+	return e
+}
+
+// raw compresses an uncompressed message.
+func raw(t testing.TB, message []byte) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.EncodeAll(message, nil)
+}
+
+func TestGolden(t *testing.T) {
+	file := filepath.Join("testdata", "batch_v1.golden") // uncompressed: zstd may compress better one day
+	b := goldenBatch()
+	b.sortAddrs()
+	got := appendBatch(nil, b)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the encoding of version %d changed: agents in the field send\n%x\nthis build\n%x", Version, want, got)
+	}
+	var decoded Batch
+	if err := newDecoder(t).Decode(raw(t, want), &decoded); err != nil {
+		t.Fatal(err)
+	}
+	same(t, &decoded, goldenBatch())
+}
+
+func TestRoundTrip(t *testing.T) {
+	envelope := func() *Batch {
+		return &Batch{Envelope: Envelope{Agent: "a", Boot: testBoot, Time: time.UnixMicro(1).UTC()}}
+	}
+	for name, b := range map[string]*Batch{
+		"every field and column":    goldenBatch(),
+		"a heartbeat without flows": envelope(),
+		"one flow of zeros": func() *Batch {
+			b := envelope()
+			b.Append(&Flow{Start: b.Time, End: b.Time, Src: netip.IPv4Unspecified(), Dst: netip.IPv6Unspecified(), Sampling: 1})
+			return b
+		}(),
+		"the largest values": func() *Batch {
+			b := envelope()
+			b.Sequence, b.IntervalMS, b.Time = 1<<64-1, 1<<32-1, time.UnixMicro(maxTime).UTC()
+			b.Append(&Flow{
+				Start: time.UnixMicro(0).UTC(), End: time.UnixMicro(maxTime).UTC(), Src: netip.MustParseAddr("255.255.255.255"), Dst: netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+				SrcPort: 65535, DstPort: 65535, Proto: 255, Initiator: InitiatorFirst, Interface: strings.Repeat("x", MaxName), VLAN: 65535,
+				SrcPackets: 1<<64 - 1, SrcBytes: 1<<64 - 1, DstPackets: 1<<64 - 1, DstBytes: 1<<64 - 1, SrcFlags: 65535, DstFlags: 65535,
+				ConnState: StateSHR, ICMPType: 255, ICMPCode: 255, AgeMS: 1<<32 - 1, Final: true, Sampling: 1<<32 - 1,
+			})
+			return b
+		}(),
+		"as many flows as fit": func() *Batch {
+			b := envelope()
+			for i := range MaxBatchFlows {
+				b.Append(&Flow{Start: b.Time, End: b.Time, Src: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Dst: netip.AddrFrom4([4]byte{10, 1, 0, 1}), Sampling: 1})
+			}
+			return b
+		}(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := rows(b)
+			var got Batch
+			got.Append(&Flow{Sampling: 7}) // what was there before must not show
+			if err := newDecoder(t).Decode(encode(t, b), &got); err != nil {
+				t.Fatal(err)
+			}
+			same(t, &got, b)
+			if !reflect.DeepEqual(rows(b), want) {
+				t.Error("encoding changed the batch's records")
+			}
+		})
+	}
+}
+
+// fields builds an uncompressed message by hand.
+type fields []byte
+
+func (f fields) uint(field protowire.Number, v uint64) fields {
+	return protowire.AppendVarint(protowire.AppendTag(f, field, protowire.VarintType), v)
+}
+
+func (f fields) bytes(field protowire.Number, v ...byte) fields {
+	return protowire.AppendBytes(protowire.AppendTag(f, field, protowire.BytesType), v)
+}
+
+func (f fields) str(field protowire.Number, v string) fields { return f.bytes(field, []byte(v)...) }
+
+func validHead(flows uint64) fields {
+	return fields(nil).uint(fieldVersion, 1).str(fieldAgent, "a").str(fieldBoot, testBoot).uint(fieldTime, 1000).uint(fieldFlows, flows)
+}
+
+func TestDecodeOldAndNewerMessages(t *testing.T) {
+	one := func() fields { return validHead(1).bytes(fieldAddresses4, 10, 0, 0, 1).str(fieldStrings, "eth0") }
+	for name, message := range map[string]fields{
+		"columns that an old agent does not send are their defaults": one(),
+		"columns that only a newer agent knows are skipped":          one().bytes(63, 1).uint(62, 7).bytes(1000, 1, 2, 3),
+		"fixed-width fields are skipped":                             protowire.AppendFixed64(protowire.AppendTag(one(), 50, protowire.Fixed64Type), 1),
+		"columns may come before the number of flows":                append(fields(nil).bytes(26, 0).bytes(16, 0), one()...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b Batch
+			if err := newDecoder(t).Decode(raw(t, message), &b); err != nil {
+				t.Fatal(err)
+			}
+			at := time.UnixMicro(1000).UTC()
+			addr := netip.MustParseAddr("10.0.0.1")
+			want := []Flow{{Start: at, End: at, Src: addr, Dst: addr, Interface: "eth0", Sampling: 1}}
+			if got := rows(&b); !reflect.DeepEqual(got, want) {
+				t.Errorf("flows are %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestDecodingReusesItsMemory(t *testing.T) {
+	d, message := newDecoder(t), encode(t, goldenBatch())
+	var b Batch
+	decode := func() {
+		if err := d.Decode(message, &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decode()
+	// The names of the envelope, the interfaces and the losses are copied.
+	if got := testing.AllocsPerRun(100, decode); got > 12 {
+		t.Errorf("decoding allocates %v times, want at most 12", got)
+	}
+}
+
+func TestVarintsAgreeWithProtobuf(t *testing.T) {
+	for _, v := range []uint64{0, 1, 127, 128, 129, 255, 256, 16383, 16384, 1<<21 - 1, 1 << 21, 1<<28 - 1, 1 << 28, 1<<35 - 1, 1 << 35, 1<<49 - 1, 1 << 49, 1<<56 - 1, 1 << 56, 1<<63 - 1, 1 << 63, 1<<64 - 1} {
+		for after := range 12 { // values that follow: the fast path needs 8 bytes
+			packed := protowire.AppendVarint(nil, v)
+			for i := range after {
+				packed = protowire.AppendVarint(packed, uint64(i)*1000)
+			}
+			got, err := appendVarints([]uint64{99}, packed, 1+after)
+			if err != nil || got[0] != 99 || got[1] != v {
+				t.Errorf("%d with %d values after it reads as %v: %v", v, after, got, err)
+			}
+			times, err := appendTimes(nil, packed, 1+after, 5)
+			if err != nil || times[0] != 5+protowire.DecodeZigZag(v) {
+				t.Errorf("time %d with %d values after it reads as %v: %v", v, after, times, err)
+			}
+		}
+	}
+}
+
+func ExampleEnvelope_MessageID() {
+	e := Envelope{Agent: "web-1", Boot: testBoot, Sequence: 7}
+	fmt.Println(e.MessageID())
+	// Output: web-1:0b5a7e8e-3c1f-4b7a-9d2e-5f60718293a4:7
+}
