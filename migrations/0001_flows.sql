@@ -1,11 +1,12 @@
 -- Flow records, their one-minute rollup, and the agents' conservation proofs.
+-- The time is packed by T64: within a part it is sorted only by five minutes, and Delta took 2.9 bytes where T64 takes 2.2.
 -- Statements are separated by a line that holds only "-- step"; each is idempotent.
 
 CREATE TABLE IF NOT EXISTS flows
 (
-    `agent` LowCardinality(String) COMMENT 'Agent that saw the flow',
-    `interface` LowCardinality(String) COMMENT 'Interface that accounted the packets',
-    `start` DateTime64(3, 'UTC') COMMENT 'Time of the first packet of this record' CODEC(Delta, ZSTD(1)),
+    `agent` LowCardinality(String) COMMENT 'Agent that saw the flow' CODEC(ZSTD(1)),
+    `interface` LowCardinality(String) COMMENT 'Interface that accounted the packets' CODEC(ZSTD(1)),
+    `start` DateTime64(3, 'UTC') COMMENT 'Time of the first packet of this record' CODEC(T64, ZSTD(1)),
     `duration_ms` UInt32 COMMENT 'Milliseconds from the first to the last packet of this record' CODEC(T64, ZSTD(1)),
     `src_ip` IPv6 COMMENT 'Initiator of the conversation (see initiator); IPv4 as ::ffff:a.b.c.d' CODEC(ZSTD(1)),
     `dst_ip` IPv6 COMMENT 'Responder of the conversation; IPv4 as ::ffff:a.b.c.d' CODEC(ZSTD(1)),
@@ -45,7 +46,7 @@ COMMENT 'One row per conversation, agent and drain interval: what the agent saw 
 CREATE TABLE IF NOT EXISTS flows_1m
 (
     `minute` DateTime('UTC') COMMENT 'Start of the minute (UTC) in which the records began' CODEC(Delta, ZSTD(1)),
-    `agent` LowCardinality(String) COMMENT 'Agent that saw the flows',
+    `agent` LowCardinality(String) COMMENT 'Agent that saw the flows' CODEC(ZSTD(1)),
     `src_ip` IPv6 COMMENT 'Initiator' CODEC(ZSTD(1)),
     `dst_ip` IPv6 COMMENT 'Responder' CODEC(ZSTD(1)),
     `dst_port` UInt16 COMMENT 'Port of the responder' CODEC(ZSTD(1)),
