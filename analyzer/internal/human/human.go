@@ -50,6 +50,9 @@ func Value(v float64, unit string) string {
 	case Ratio:
 		return Number(v)
 	default:
+		if v == 1 && !strings.Contains(u, "/") {
+			u = strings.TrimSuffix(u, "s")
+		}
 		return Number(v) + " " + u
 	}
 }

@@ -17,7 +17,7 @@ func TestValue(t *testing.T) {
 		{0.00001, "1", "1.0e-05"}, {97.25, "%", "97.2 %"}, {5, "s", "5 s"}, {0.25, "s", "250 ms"}, {3725, "s", "1 h 2 min"},
 		{90061, "seconds", "1 d 1 h"}, {math.NaN(), "bytes", "unknown"}, {math.Inf(1), "packets", "unknown packets"},
 		{-5, "packets", "-5 packets"}, {1e18, "bytes", "1 EB"}, {2500, "bytes/s", "2.5 kB/s"}, {12.5, "ms", "12.5 ms"},
-		{101, "ports", "101 ports"}, {0.012345, "", "0.0123"}, {1e20, "packets", "1.00e+20 packets"},
+		{101, "ports", "101 ports"}, {1, "hosts", "1 host"}, {1, "packets/s", "1 packets/s"}, {0.012345, "", "0.0123"}, {1e20, "packets", "1.00e+20 packets"},
 	} {
 		if got := Value(c.value, c.unit); got != c.want {
 			t.Errorf("Value(%v, %q) = %q, want %q", c.value, c.unit, got, c.want)

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"math"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ func funcs() template.FuncMap {
 		"perS":       func(v float64) string { return human.Number(round(v)) + "/s" },
 		"plural":     human.Plural,
 		"rows":       func(f detect.Finding) []report.Row { return report.Rows([]detect.Finding{f}) },
+		"drops":      drops,
 		"headline":   headline,
 		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
 		"partName":   func(name string) string { return strings.ToUpper(name[:1]) + name[1:] },
@@ -52,6 +54,23 @@ func round(v float64) float64 {
 		return float64(int64(v + 0.5))
 	}
 	return float64(int64(v*10+0.5)) / 10
+}
+
+// drops says what an agent lost, "none" if nothing.
+func drops(a status.Agent) string {
+	var lost []string
+	for _, l := range []struct {
+		n         uint64
+		one, many string
+	}{{a.OverflowPackets, "packet", "packets"}, {a.LostBatches, "batch", "batches"}, {a.Drops, "given up", "given up"}} {
+		if l.n > 0 {
+			lost = append(lost, human.Plural(int(min(l.n, math.MaxInt32)), l.one, l.many))
+		}
+	}
+	if len(lost) == 0 {
+		return "none"
+	}
+	return strings.Join(lost, ", ")
 }
 
 // headline says in a few words how things are.

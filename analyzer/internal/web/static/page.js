@@ -101,7 +101,17 @@
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
 
+  // openHash opens the incident or finding that the address names.
+  function openHash() {
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    for (let d = target.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
+    target.scrollIntoView({ block: "nearest" });
+  }
+  addEventListener("hashchange", openHash);
+
   remember(main);
+  openHash();
   say("on", "live");
   loop();
 })();
