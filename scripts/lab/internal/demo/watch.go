@@ -27,12 +27,18 @@ type watcher struct {
 	incidents  []client.Incident
 	reports    []client.Report
 	deliveries []client.Delivery
+	answered   time.Time // when the last answer came
 }
+
+// silenceLimit is how long the API may give no answer.
+const silenceLimit = 30 * time.Second
 
 // wait looks once and then waits a moment. It returns an error if the stage or
 // ctx ended.
 func (w *watcher) wait(ctx context.Context) error {
-	w.look(ctx)
+	if err := w.look(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -67,10 +73,10 @@ func (w *watcher) watch(ctx context.Context, over <-chan error) error {
 }
 
 // look asks for everything once. An answer that does not come leaves the last
-// one standing: Ebbwatch may be busy.
-func (w *watcher) look(ctx context.Context) {
+// one standing, since Ebbwatch may be busy, but not for long.
+func (w *watcher) look(ctx context.Context) error {
 	if w.told == nil {
-		w.told, w.detected = make(map[string]bool), make(map[string]time.Duration)
+		w.told, w.detected, w.answered = make(map[string]bool), make(map[string]time.Duration), time.Now()
 	}
 	findings, err := w.stage.api.Findings(ctx)
 	if err == nil {
@@ -86,9 +92,13 @@ func (w *watcher) look(ctx context.Context) {
 		if ctx.Err() == nil && w.say.quietFor(3*time.Second) {
 			w.say.line("no answer: %v", err)
 		}
-		return
+		if ctx.Err() == nil && time.Since(w.answered) > silenceLimit {
+			return fmt.Errorf("%w: the API gives no answer for %s: %w", ErrFailed, silenceLimit, err)
+		}
+		return nil
 	}
 	now := time.Now()
+	w.answered = now
 	w.verdict = judge.Compare(w.playedSoFar(), findings, now)
 	for _, a := range w.stage.attacks {
 		if f, ok := w.verdict.Found[a.Name]; ok && w.once("found "+a.Name) {
@@ -103,6 +113,7 @@ func (w *watcher) look(ctx context.Context) {
 		}
 	}
 	w.tellDeliveries()
+	return nil
 }
 
 func (w *watcher) tellDeliveries() {
