@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/api"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/status"
@@ -33,6 +34,7 @@ func (a *App) handler(conn *nats.Conn, js jetstream.JetStream, notifier *notify.
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", operations)
 	mux.Handle("/healthz", operations)
+	mux.Handle("/api/v1/", web.Guard(a.cfg.Web, api.New(a.store, a.store, state, a.log).Handler()))
 	mux.Handle("/", web.Guard(a.cfg.Web, page.Handler()))
 	return mux, nil
 }

@@ -66,7 +66,7 @@ type Scheduler struct {
 	watermark time.Time
 	changed   chan struct{} // closed when watermark changes
 	marks     map[string]time.Time
-	keeping   sync.Mutex // one Keep at a time, in the order of what was observed
+	keeping   chan struct{} // holds one token: one Keep at a time, in the order of what was observed
 }
 
 // Run works until ctx ends and then returns nil. It waits and retries whatever
@@ -75,6 +75,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	manager := incident.New(s.Incidents)
 	s.mu.Lock()
 	s.watermark, s.changed, s.marks = time.Time{}, make(chan struct{}), make(map[string]time.Time)
+	s.keeping = make(chan struct{}, 1)
 	s.mu.Unlock()
 	err := s.retry(ctx, "take up where the last run ended", func(ctx context.Context) error {
 		incidents, findings, err := s.Keeper.Recall(ctx)
@@ -235,9 +236,13 @@ func (s *Scheduler) step(ctx context.Context, d detect.Detector, manager *incide
 
 // keep stores what is pending.
 func (s *Scheduler) keep(ctx context.Context, manager *incident.Manager) error {
-	s.keeping.Lock()
-	defer s.keeping.Unlock()
+	select {
+	case s.keeping <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	defer func() {
+		<-s.keeping
 		incidents, findings := manager.Counts()
 		s.Metrics.OpenIncidents.Set(float64(incidents))
 		s.Metrics.OpenFindings.Set(float64(findings))
