@@ -36,8 +36,8 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	return &App{cfg: cfg, log: log}, nil
 }
 
-// Run watches the interfaces of the network namespace it is called in, and
-// publishes, until ctx ends. Then it drains a last time, delivers what is left
+// Run watches the interfaces of the process' network namespace, and publishes,
+// until ctx ends. Then it drains a last time, delivers what is left
 // for at most FlushTimeout, and returns nil. NATS, its stream and the collector
 // need not be there: batches wait in memory.
 //

@@ -37,7 +37,7 @@ type Attacher interface {
 	Detach(ifindex int) error
 }
 
-// Probe watches the interfaces of the network namespace that Run is called in.
+// Probe watches the interfaces of the process' network namespace.
 type Probe struct {
 	cfg      Config
 	datapath Attacher

@@ -1,0 +1,111 @@
+package app_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/agent/app"
+	"github.com/ebbwatch/ebbwatch/internal/cli"
+)
+
+func execute(t *testing.T, args ...string) (stdout string, err error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := app.Command()
+	cmd.SilenceErrors = true
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(t.Output())
+	err = cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestDoctorPrintsJSON(t *testing.T) {
+	t.Setenv("EBBWATCH_NATS_URL", "nats://127.0.0.1:1") // nothing answers
+	out, err := execute(t, "doctor", "--json")
+	var report struct {
+		CanRun   bool `json:"can_run"`
+		Findings []struct {
+			Name   string
+			Works  bool
+			Advice string
+		}
+	}
+	if jsonErr := json.Unmarshal([]byte(out), &report); jsonErr != nil {
+		t.Fatalf("%v\n%s", jsonErr, out)
+	}
+	var exit *cli.ExitError
+	if report.CanRun != (err == nil) || err != nil && (!errors.As(err, &exit) || exit.Code == 0) {
+		t.Errorf("can run: %v, error %v", report.CanRun, err)
+	}
+	last := report.Findings[len(report.Findings)-1]
+	if last.Name != "nats" || last.Works || last.Advice == "" {
+		t.Errorf("NATS is away: %+v", last)
+	}
+}
+
+func TestDumpedConfigurationPassesTheCheck(t *testing.T) {
+	out, err := execute(t, "run", "--dump-config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := execute(t, "run", "--config", file, "--check"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(file, []byte(out+"\ndrain_intervall: 3s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := execute(t, "run", "--config", file, "--check"); err == nil || !strings.Contains(err.Error(), "drain_intervall") || !strings.Contains(err.Error(), file) {
+		t.Errorf("an unknown key: %v", err)
+	}
+}
+
+// The real binary in a namespace: it starts without NATS, and ends in time.
+func TestBinaryStartsAndEndsWithoutNATS(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	binary := filepath.Join(t.TempDir(), "ebbwatch-agent")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/ebbwatch/ebbwatch/agent").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	peer := newHost(t)
+	peer.connect("w0", "w1", 1)
+	var log bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, "run")
+	cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_FLUSH_TIMEOUT=1s", "EBBWATCH_DRAIN_INTERVAL=200ms", "EBBWATCH_LISTEN="+opsAddress)
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := &running{t: t}
+	r.watches(1)
+	time.Sleep(500 * time.Millisecond) // some drains
+	begin := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, log.String())
+	}
+	if d := time.Since(begin); d > 4*time.Second {
+		t.Errorf("took %v to end", d)
+	}
+	for _, want := range []string{"publishing fails, keeping batches in memory", "batches could not be delivered before the end and are lost"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("want once in the log: %q\n%s", want, log.String())
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/app"
+)
+
+// running is an agent in the test's namespace with a real NATS server beside it.
+type running struct {
+	t      *testing.T
+	stream jetstream.Stream
+	stop   context.CancelFunc
+	done   chan error
+
+	batches  int              // that finish read
+	overflow ebbwatch.Counter // that they tell of
+}
+
+const opsAddress = "127.0.0.1:8461"
+
+func runAgent(t *testing.T, adjust func(*app.Config)) *running {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS is not ready")
+	}
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: ebbwatch.FlowStream, Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"}, Retention: jetstream.WorkQueuePolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	cfg := app.DefaultConfig()
+	cfg.Name, cfg.NATS.URL, cfg.Listen, cfg.DrainInterval = "host-a", s.ClientURL(), opsAddress, 200*time.Millisecond
+	if adjust != nil {
+		adjust(&cfg)
+	}
+	a, err := app.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, stream: stream, stop: cancel, done: make(chan error, 1)}
+	go func() { r.done <- a.Run(ctx) }()
+	t.Cleanup(cancel)
+	return r
+}
+
+// watches waits until the agent watches n interfaces.
+func (r *running) watches(n int) {
+	r.t.Helper()
+	want := fmt.Sprintf("\nebbwatch_agent_interfaces %d\n", n)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		text := r.get("/metrics")
+		if strings.Contains(text, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the agent does not watch %d interfaces", n)
+		}
+	}
+}
+
+func (r *running) get(path string) string {
+	resp, err := http.Get("http://" + opsAddress + path)
+	if err != nil {
+		return err.Error() // not listening yet
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// finish ends the agent and returns what it sent, after it checked that every
+// drain proves itself: seen = recorded + overflow + other for each attach point,
+// and the records of the drain add up to what is recorded, but for what
+// repeated says.
+func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen map[string]ebbwatch.Counter) {
+	r.t.Helper()
+	r.stop()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		r.t.Fatal("the agent does not end")
+	}
+	info, err := r.stream.Info(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	decoder, err := ebbwatch.NewDecoder()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer decoder.Close()
+	seen = make(map[string]ebbwatch.Counter)
+	var inRecords, recorded ebbwatch.Counter
+	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {
+		msg, err := r.stream.GetMsg(r.t.Context(), seq)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		var b ebbwatch.Batch
+		if err := decoder.Decode(msg.Data, &b); err != nil {
+			r.t.Fatal(err)
+		}
+		r.batches++
+		if b.Sequence != seq {
+			r.t.Errorf("batch %d has sequence %d", seq, b.Sequence)
+		}
+		for _, a := range b.Attach {
+			sum := a.Recorded
+			sum.Add(a.Overflow)
+			sum.Add(a.Other)
+			if a.Seen != sum {
+				r.t.Errorf("batch %d: %+v does not balance", seq, a)
+			}
+			recorded.Add(a.Recorded)
+			r.overflow.Add(a.Overflow)
+			c := seen[a.Interface]
+			c.Add(a.Seen)
+			seen[a.Interface] = c
+		}
+		for i := range b.Len() {
+			f := b.Flow(i)
+			flows = append(flows, f)
+			inRecords.Add(ebbwatch.Counter{Packets: f.SrcPackets + f.DstPackets, Bytes: f.SrcBytes + f.DstBytes})
+		}
+	}
+	inRecords.Add(repeated)
+	if inRecords != recorded {
+		r.t.Errorf("records hold %+v, attach points recorded %+v", inRecords, recorded)
+	}
+	if recorded.Packets == 0 {
+		r.t.Error("nothing was recorded")
+	}
+	return flows, seen
+}
+
+// conversation sums the records between two endpoints ("address:port").
+func conversation(t *testing.T, flows []ebbwatch.Flow, proto uint8, src, dst string) ebbwatch.Flow {
+	t.Helper()
+	var sum ebbwatch.Flow
+	n, firsts := 0, 0
+	for _, f := range flows {
+		if f.Proto != proto || !strings.HasPrefix(netip.AddrPortFrom(f.Src, f.SrcPort).String(), src) || !strings.HasPrefix(netip.AddrPortFrom(f.Dst, f.DstPort).String(), dst) {
+			continue
+		}
+		if n++; n > 1 {
+			f.SrcPackets, f.SrcBytes, f.DstPackets, f.DstBytes = f.SrcPackets+sum.SrcPackets, f.SrcBytes+sum.SrcBytes, f.DstPackets+sum.DstPackets, f.DstBytes+sum.DstBytes
+			f.SrcFlags |= sum.SrcFlags
+			f.DstFlags |= sum.DstFlags
+		}
+		if f.AgeMS == 0 {
+			firsts++
+		}
+		sum = f
+	}
+	if firsts != 1 {
+		t.Fatalf("%d first records of %s > %s (protocol %d), want 1; all flows:\n%s", firsts, src, dst, proto, list(flows))
+	}
+	return sum
+}
+
+func list(flows []ebbwatch.Flow) string {
+	var s strings.Builder
+	for _, f := range flows {
+		fmt.Fprintf(&s, "%s %v:%d > %v:%d proto %d %v %v age %d final %v packets %d/%d bytes %d/%d\n", f.Interface, f.Src, f.SrcPort, f.Dst, f.DstPort, f.Proto,
+			f.ConnState, f.Initiator, f.AgeMS, f.Final, f.SrcPackets, f.DstPackets, f.SrcBytes, f.DstBytes)
+	}
+	return s.String()
+}
