@@ -140,7 +140,7 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 		.icmp_code = p->icmp_code,
 	};
 	struct ebb_flow *flow;
-	long err;
+	int err; /* not long: before Linux 6.4 the upper half of the result is undefined */
 
 	if (ebb_full[f->generation & 1]) {
 		ebb_overflow(f, true);

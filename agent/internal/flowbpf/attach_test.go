@@ -19,9 +19,25 @@ import (
 
 func modes(t *testing.T, test func(t *testing.T, mode AttachMode)) {
 	for _, mode := range []AttachMode{AttachTCX, AttachTC} {
-		t.Run(string(mode), func(t *testing.T) { test(t, mode) })
+		t.Run(string(mode), func(t *testing.T) {
+			if mode == AttachTCX {
+				needTCX(t)
+			}
+			test(t, mode)
+		})
 	}
 }
+
+// needTCX skips on kernels before 6.6, where tc does its work.
+func needTCX(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	if !haveTCX() {
+		t.Skip("this kernel has no tcx")
+	}
+}
+
+func haveTCX() bool { return !errors.Is(probeAttachTCX(), ebpf.ErrNotSupported) }
 
 func withMode(mode AttachMode) func(*Config) { return func(c *Config) { c.Attach = mode } }
 
@@ -62,6 +78,7 @@ func TestAttachRefusesAndForgets(t *testing.T) {
 // We see every packet even where an older program ends the chain, and a program
 // that comes after us sees every packet too.
 func TestCoexistsWithOtherPrograms(t *testing.T) {
+	needTCX(t)
 	l := newLab(t)
 	d := load(t, withMode(AttachTCX))
 	older, p := countingProgram(t)
@@ -187,6 +204,9 @@ func TestProbesPassOnThisKernel(t *testing.T) {
 		}
 	}
 	for _, mode := range []AttachMode{AttachTCX, AttachTC} {
+		if mode == AttachTCX && !haveTCX() {
+			continue
+		}
 		if n := hooked(t, mode); n != 0 {
 			t.Errorf("a probe left %d programs behind", n)
 		}

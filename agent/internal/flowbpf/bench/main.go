@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
@@ -30,6 +31,9 @@ func main() {
 func run(only string, rounds int, out io.Writer) error {
 	if rounds < 1 {
 		return fmt.Errorf("rounds is %d, must be 1 or more", rounds)
+	}
+	if !slices.ContainsFunc(groups(), func(g group) bool { return g.has(only) }) {
+		return nil // a prefix of other programs' figures
 	}
 	// Between system calls the scheduler would move the goroutine to another CPU.
 	runtime.LockOSThread()
