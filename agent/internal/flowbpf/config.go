@@ -10,7 +10,8 @@ import (
 type Config struct {
 	// MaxFlows is how many flow entries one of the two buffers holds. A
 	// conversation takes one entry for each CPU that handles its packets, mostly
-	// one or two. What finds no room is counted as overflow.
+	// one or two. What finds no room is counted as overflow. IPv4 and IPv6 have
+	// maps of their own: each unit takes 784 bytes of kernel memory in all.
 	MaxFlows uint32 `yaml:"max_flows"`
 	// MaxInterfaces is how many interfaces can be attached at one time.
 	MaxInterfaces uint32 `yaml:"max_interfaces"`
