@@ -3,6 +3,7 @@ package report
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -58,6 +59,7 @@ func Webhook(r Report, link string) ([]byte, error) {
 // reductions make the body smaller, one after the other, by what a reader misses
 // least. over is by how many bytes it is too large.
 var reductions = []func(d *eventData, over int){
+	func(d *eventData, _ int) { d.dropQueries() },
 	func(d *eventData, _ int) { cutFindings(d, 10, 6, 1000) },
 	func(d *eventData, _ int) { cutFindings(d, 5, 4, 500) },
 	func(d *eventData, over int) { d.cutMarkdown(max(4000, len(d.Markdown)-over-400)) },
@@ -68,6 +70,21 @@ var reductions = []func(d *eventData, over int){
 		d.Findings, d.Claims, d.Period, d.Incident = []detect.Finding{}, nil, nil, nil
 	},
 	func(d *eventData, _ int) { d.cutMarkdown(500) },
+}
+
+// dropQueries writes the Markdown without the queries, its longest part: they
+// stand in the findings too, and a reader would rather miss them than a finding.
+func (d *eventData) dropQueries() {
+	r := d.Report
+	r.Findings = slices.Clone(d.Findings)
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.Evidence = slices.Clone(f.Evidence)
+		for j := range f.Evidence {
+			f.Evidence[j].Query = ""
+		}
+	}
+	d.Markdown = markdown(&r)
 }
 
 func cutFindings(d *eventData, findings, evidence, query int) {

@@ -43,6 +43,43 @@ func TestWebhookCarriesTheWholeReport(t *testing.T) {
 	}
 }
 
+func TestWebhookGivesUpQueriesBeforeFindings(t *testing.T) {
+	in, findings := flood()
+	for i := range findings {
+		for j := range findings[i].Evidence {
+			findings[i].Evidence[j].Query = fmt.Sprintf("SELECT %d, %d, '%s'", i, j, strings.Repeat("x", 2500))
+		}
+	}
+	r, err := builder(t, nil).Incident(t.Context(), in, findings, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := Webhook(r, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Data struct {
+			Markdown  string
+			Truncated bool
+			Findings  []detect.Finding
+		}
+	}
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	md := got.Data.Markdown
+	if !got.Data.Truncated || strings.Contains(md, "```sql") || strings.Count(md, "\n## ") != strings.Count(r.Markdown, "\n## ") {
+		t.Errorf("a section is missing, or the queries are not:\n%s", md)
+	}
+	if len(got.Data.Findings) != len(findings) || got.Data.Findings[0].Evidence[0].Query == "" {
+		t.Error("the findings lost what fits")
+	}
+	if strings.Contains(md, "This report was cut") {
+		t.Error("the Markdown was cut")
+	}
+}
+
 func TestWebhookStaysBelowItsLimit(t *testing.T) {
 	for _, c := range []struct {
 		name     string
