@@ -107,19 +107,21 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.serve(ctx, handler) })
-	group.Go(func() error { return notifier.Run(ctx) })
-	group.Go(func() error { return pipeline.Run(ctx) })
-	group.Go(func() error { return schedules.Run(ctx) })
-	group.Go(func() error { return a.analyze(ctx, js, pipeline) })
+	group.Go(func() error {
+		kv, err := a.await(ctx, js)
+		if err != nil {
+			return nil // ctx ended
+		}
+		group.Go(func() error { return notifier.Run(ctx) })
+		group.Go(func() error { return pipeline.Run(ctx) })
+		group.Go(func() error { return schedules.Run(ctx) })
+		return a.analyze(ctx, kv, pipeline)
+	})
 	return group.Wait()
 }
 
 // analyze runs the scheduler while this analyzer holds the lease.
-func (a *App) analyze(ctx context.Context, js jetstream.JetStream, tell teller) error {
-	kv, err := a.bucket(ctx, js)
-	if err != nil {
-		return nil // ctx ended
-	}
+func (a *App) analyze(ctx context.Context, kv jetstream.KeyValue, tell teller) error {
 	lease := schedule.Lease{KV: kv, Key: "leader", Name: holder(), TTL: a.cfg.Scheduler.Lease, Log: a.log}
 	return lease.Run(ctx, func(ctx context.Context) {
 		scheduler := &schedule.Scheduler{
@@ -147,25 +149,39 @@ func holder() string {
 	return fmt.Sprintf("%s/%d/%d", host, os.Getpid(), time.Now().UnixNano())
 }
 
-// bucket creates the key-value bucket, or takes the one that is there.
-func (a *App) bucket(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
-	said := false
-	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		kv, err := js.CreateOrUpdateKeyValue(try, jetstream.KeyValueConfig{
+// await returns the key-value bucket as soon as JetStream has it and ClickHouse
+// has the tables. It says once what it waits for.
+func (a *App) await(ctx context.Context, js jetstream.JetStream) (kv jetstream.KeyValue, err error) {
+	err = a.until(ctx, "waiting for jetstream", func(ctx context.Context) (err error) {
+		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: schedule.Bucket, Description: "marks and the lease of the analyzer", History: 1, MaxBytes: 16 << 20,
 		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return kv, a.until(ctx, "waiting for clickhouse", a.store.Ping)
+}
+
+// until calls do until it succeeds, and logs message when the reason why it does
+// not is new. It returns an error only when ctx has ended.
+func (a *App) until(ctx context.Context, message string, do func(context.Context) error) error {
+	said := ""
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := do(try)
 		cancel()
-		if err == nil {
-			return kv, nil
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if ctx.Err() == nil && !said {
-			said = true
-			a.log.Info("waiting for JetStream", "error", err)
+		if err.Error() != said {
+			said = err.Error()
+			a.log.Info(message, "reason", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(pause):
 		}
 	}
