@@ -57,7 +57,7 @@ bench: setup bin/ebbwatch ## Measure, as JSON lines (ONLY=datapath for the names
 
 .PHONY: generate
 generate: ## Generate what is generated and committed (BPF objects, API types, documents)
-	@scripts/setup-packages.sh clang:clang llvm-strip:llvm bpftool:bpftool
+	@scripts/setup-packages.sh clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
 	@for module in $(MODULES); do (cd $$module && go generate ./...); done
 
 .PHONY: clean

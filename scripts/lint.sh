@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the code of the modules given: golangci-lint, each module alone
-# (GOWORK=off), shellcheck.
+# (GOWORK=off), shellcheck, and that generated BPF objects are current.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -28,9 +28,7 @@ for module in "$@"; do
 done
 mapfile -t shell < <(git ls-files -co --exclude-standard -- '*.sh' .ci/run)
 run "shellcheck" . shellcheck "${shell[@]}"
-mapfile -t c < <(git ls-files -co --exclude-standard -- 'bpf/*.c' 'bpf/*.h' ':!bpf/lib/vmlinux*')
-if ((${#c[@]})); then
-	scripts/setup-packages.sh clang-format:clang-format
-	run "clang-format" . clang-format --dry-run --Werror "${c[@]}"
-fi
+# The objects are what the sources make, and the sources are formatted.
+scripts/setup-packages.sh clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev
+run "bpf" . scripts/check-bpf.sh
 exit $failed

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs Debian packages where their commands are missing, and says nothing
-# when all are there. Arguments: COMMAND:PACKAGE...
+# Installs Debian packages where their commands (or files) are missing, and says
+# nothing when all are there. Arguments: COMMAND:PACKAGE... or /FILE:PACKAGE...
 set -euo pipefail
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 missing=()
 for pair in "$@"; do
-	command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+	[[ $pair == /* && -e ${pair%%:*} ]] || command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 ((${#missing[@]})) || exit 0
 if ! command -v apt-get >/dev/null; then
