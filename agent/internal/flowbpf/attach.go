@@ -33,7 +33,8 @@ type attachment struct {
 // Attach hooks both directions of the interface, before the programs that are
 // there. Of a loopback interface it hooks ingress alone, as every packet passes
 // both hooks. It returns ErrAttached if the interface is attached already, and
-// ErrTooMany beyond MaxInterfaces.
+// ErrTooMany beyond MaxInterfaces. On a link layer that it does not know
+// (InfiniBand, say) everything is counted as other.
 //
 // The tcx links and their programs end with the process, however it ends.
 func (d *Datapath) Attach(ifindex int) error {
@@ -173,12 +174,12 @@ func probeTCX(empty *ebpf.Program) error {
 }
 
 // linkOf says how frames begin on an interface of this type (ARPHRD_ of
-// linux/if_arp.h, as netlink names it).
+// linux/if_arp.h, as netlink names it: 519 is raw IP, 823 GRE over IPv6).
 func linkOf(encap string) uint32 {
 	switch encap {
 	case "ether", "loopback":
 		return linkEthernet
-	case "none", "void", "ppp", "slip", "cslip", "slip6", "cslip6", "rawip", "ipip", "tunnel6", "sit", "gre", "gre6":
+	case "none", "void", "ppp", "slip", "cslip", "slip6", "cslip6", "ipip", "tunnel6", "sit", "gre", "unknown519", "unknown823":
 		return linkIP
 	}
 	return linkUnknown

@@ -47,42 +47,57 @@ func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
 
 // collect empties a generation that no program uses any more.
 func (d *Datapath) collect(old uint32, visit func(*Entry)) ([]Totals, error) {
-	recorded := make(map[point2]Counters)
+	recorded := tally{}
 	sum := func(e *Entry) {
-		in := e.Side[0].Counters
-		in.Add(e.Side[1].Counters)
-		in.Packets -= e.Egress.Packets
-		in.Bytes -= e.Egress.Bytes
-		addTo(recorded, point2{e.Ifindex, Ingress}, in)
-		addTo(recorded, point2{e.Ifindex, Egress}, e.Egress)
+		recorded.add(e)
 		visit(e)
 	}
-	if err := drainMap(&d.arena, &d.arena.keys4, &d.arena.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, sum); err != nil {
+	a := &d.arena
+	n4, err := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, sum)
+	if err != nil {
 		return nil, fmt.Errorf("drain ipv4 flows: %w", err)
 	}
-	if err := drainMap(&d.arena, &d.arena.keys6, &d.arena.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, sum); err != nil {
+	n6, err := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, sum)
+	if err != nil {
 		return nil, fmt.Errorf("drain ipv6 flows: %w", err)
 	}
-	totals, err := d.drainTotals(old, recorded)
+	a.trim(n4, n6)
+	totals, err := d.drainTotals(old, &recorded)
 	if err != nil {
 		return nil, fmt.Errorf("drain totals: %w", err)
 	}
 	return totals, d.reopen(old)
 }
 
-// point2 names an attach point.
-type point2 struct {
+// tally sums up entries by interface and direction.
+type tally struct {
+	points map[uint32]*[2]Counters
+	// The interface of the entry before: mostly that of the next one too.
 	ifindex uint32
-	dir     Direction
+	last    *[2]Counters
 }
 
-func addTo(m map[point2]Counters, p point2, c Counters) {
-	if c == (Counters{}) {
-		return
+func (t *tally) add(e *Entry) {
+	if t.last == nil || t.ifindex != e.Ifindex {
+		if t.points == nil {
+			t.points = make(map[uint32]*[2]Counters)
+		}
+		if t.points[e.Ifindex] == nil {
+			t.points[e.Ifindex] = &[2]Counters{}
+		}
+		t.ifindex, t.last = e.Ifindex, t.points[e.Ifindex]
 	}
-	s := m[p]
-	s.Add(c)
-	m[p] = s
+	in := &t.last[Ingress]
+	in.Packets += e.Side[0].Packets + e.Side[1].Packets - e.Egress.Packets
+	in.Bytes += e.Side[0].Bytes + e.Side[1].Bytes - e.Egress.Bytes
+	t.last[Egress].Add(e.Egress)
+}
+
+func (t *tally) of(ifindex uint32, dir Direction) Counters {
+	if p := t.points[ifindex]; p != nil {
+		return p[dir]
+	}
+	return Counters{}
 }
 
 // swap makes the other generation the active one and returns the old one, which
@@ -148,16 +163,32 @@ type arena struct {
 	flows  []flow
 }
 
+// trim lets go of memory that a drain of n4 and n6 entries hardly used, so that
+// a flood does not hold it for ever.
+func (a *arena) trim(n4, n6 int) {
+	if wasteful(len(a.keys4), n4) {
+		a.keys4, a.index4 = nil, nil
+	}
+	if wasteful(len(a.keys6), n6) {
+		a.keys6, a.index6 = nil, nil
+	}
+	if wasteful(len(a.flows), max(n4, n6)) {
+		a.flows = nil
+	}
+}
+
+func wasteful(have, used int) bool { return have > 2*drainBatch && used < have/8 }
+
 // drainMap empties m, merges the entries that CPUs made of one conversation,
-// and visits the results.
-func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, strip func(*K), set func(*Entry, *K), visit func(*Entry)) error {
+// and visits the results. It returns how many entries there were.
+func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, strip func(*K), set func(*Entry, *K), visit func(*Entry)) (int, error) {
 	if *index == nil {
 		*index = make(map[K]uint32)
 	}
 	clear(*index)
 	n, err := readMap(keys, &a.flows, m)
 	if err != nil {
-		return err
+		return n, err
 	}
 	live := 0
 	for i := range n {
@@ -177,7 +208,7 @@ func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Ma
 		e.setFlow(&a.flows[i])
 		visit(&e)
 	}
-	return nil
+	return n, nil
 }
 
 // readMap moves all entries of m to the front of keys and flows, which grow as needed.
@@ -241,7 +272,7 @@ func rebase(f *flow, first uint64) {
 	f.FirstNs = first
 }
 
-func (d *Datapath) drainTotals(generation uint32, recorded map[point2]Counters) ([]Totals, error) {
+func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, error) {
 	var totals []Totals
 	for slot := range d.points.table {
 		ifindex := d.points.table[slot].ifindex
@@ -249,7 +280,7 @@ func (d *Datapath) drainTotals(generation uint32, recorded map[point2]Counters) 
 			continue
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
-			t := Totals{Ifindex: ifindex, Direction: dir, Recorded: recorded[point2{ifindex, dir}]}
+			t := Totals{Ifindex: ifindex, Direction: dir, Recorded: recorded.of(ifindex, dir)}
 			if err := d.sumTotals(&t, generation, uint32(slot)); err != nil {
 				return nil, err
 			}

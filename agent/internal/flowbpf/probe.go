@@ -3,7 +3,6 @@ package flowbpf
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -47,7 +46,7 @@ func probeLoad() error {
 	cfg := DefaultConfig()
 	cfg.MaxFlows, cfg.MaxInterfaces = 1, 1
 	cfg.Attach = AttachTCX // so that nothing is probed or removed
-	d, err := Load(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	d, err := Load(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
