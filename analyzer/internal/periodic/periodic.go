@@ -34,19 +34,19 @@ func DefaultConfig() Config {
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// Validate implements config.Validator.
+// Validate implements config.Validator. Its errors name the whole key.
 func (c Config) Validate() error {
 	names := map[string]bool{}
 	for i, s := range c.Schedules {
 		if !validName.MatchString(s.Name) {
-			return fmt.Errorf("schedules[%d].name: must be 1 to 64 letters, digits, '-' and '_'", i)
+			return fmt.Errorf("periodic.schedules[%d].name: must be 1 to 64 letters, digits, '-' and '_'", i)
 		}
 		if names[s.Name] {
-			return fmt.Errorf("schedules[%d].name: %q stands there twice", i, s.Name)
+			return fmt.Errorf("periodic.schedules[%d].name: %q stands there twice", i, s.Name)
 		}
 		names[s.Name] = true
 		if _, err := parse(s); err != nil {
-			return fmt.Errorf("schedules[%d].%w", i, err)
+			return fmt.Errorf("periodic.schedules[%d].%w", i, err)
 		}
 	}
 	return nil

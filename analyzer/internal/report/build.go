@@ -24,13 +24,13 @@ type Config struct {
 // DefaultConfig returns bounds under which a report is read in some minutes.
 func DefaultConfig() Config { return Config{MaxFindings: 10, MaxEvidence: 12} }
 
-// Validate implements config.Validator.
+// Validate implements config.Validator. Its errors name the whole key.
 func (c Config) Validate() error {
 	if c.MaxFindings < 1 || c.MaxFindings > 200 {
-		return errors.New("max_findings: must be 1 to 200")
+		return errors.New("report.max_findings: must be 1 to 200")
 	}
 	if c.MaxEvidence < 1 || c.MaxEvidence > 100 {
-		return errors.New("max_evidence: must be 1 to 100")
+		return errors.New("report.max_evidence: must be 1 to 100")
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ type Builder struct {
 // names hides hosts from the worder and may be nil without one.
 func New(cfg Config, worder Worder, names *Pseudonyms, reg prometheus.Registerer, log *slog.Logger) (*Builder, error) {
 	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("report.%w", err)
+		return nil, err
 	}
 	html, err := newRenderer()
 	if err != nil {

@@ -54,7 +54,7 @@ type AgentTotal struct {
 // AgentTotals sums up the coverage of every agent in [from, to), by name.
 func (s *Store) AgentTotals(ctx context.Context, from, to time.Time) ([]AgentTotal, error) {
 	query := `
-SELECT agent, sum(seen), sum(recorded), sum(overflow), sum(last - first + 1 - batches)
+SELECT agent, sum(seen), sum(recorded), sum(overflow), toUInt64(sum(last - first + 1 - batches))
 FROM
 (
     SELECT agent, boot, sum(seen_packets) AS seen, sum(recorded_packets) AS recorded, sum(overflow_packets) AS overflow,

@@ -68,16 +68,28 @@ func Guard(cfg Config, next http.Handler) http.Handler {
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 		h.Set("Cache-Control", "no-store")
 		if !allowedHost(r.Host, hosts) {
-			http.Error(w, "this name is not among web.allowed_hosts of the analyzer's configuration", http.StatusMisdirectedRequest)
+			refuse(w, r, http.StatusMisdirectedRequest, "foreign_host", "this name is not among web.allowed_hosts of the analyzer's configuration")
 			return
 		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "only GET and HEAD are served", http.StatusMethodNotAllowed)
+			refuse(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "only GET and HEAD are served")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// refuse answers in the form that the asked part speaks. The texts are ours and
+// hold nothing that JSON would have to escape.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	if !strings.HasPrefix(r.URL.Path, "/api/") {
+		http.Error(w, message, status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `{"error":{"code":%q,"message":%q}}`+"\n", code, message)
 }
 
 func allowedHost(host string, hosts map[string]bool) bool {
