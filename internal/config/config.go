@@ -59,13 +59,15 @@ func source(file string) string {
 }
 
 func loadFile(cfg any, file string) error {
-	f, err := os.Open(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	defer f.Close()
-	err = yaml.NewDecoder(f, yaml.Strict()).Decode(cfg)
-	if err != nil && !errors.Is(err, io.EOF) { // an empty file means the defaults
+	var content any
+	if err := yaml.Unmarshal(text, &content); err == nil && content == nil {
+		return nil // an empty file means the defaults; decoded, it would be null and set zeros
+	}
+	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
 		return fmt.Errorf("%w: %s: %s", ErrInvalid, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
 	return nil

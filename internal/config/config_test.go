@@ -125,3 +125,12 @@ func TestSecretFromFile(t *testing.T) {
 		t.Errorf("got %q, %v", v, err)
 	}
 }
+
+func TestAFileWithoutKeysMeansTheDefaults(t *testing.T) {
+	for name, text := range map[string]string{"an empty file": "", "comments alone": "# nothing\n\n", "a document mark": "---\n"} {
+		cfg, err := load(t, text)
+		if err != nil || cfg.Rows != 10 || cfg.Interval != 5*time.Second {
+			t.Errorf("%s loads as %+v: %v", name, cfg, err)
+		}
+	}
+}
