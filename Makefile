@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MODULES := . agent collector analyzer deploy/standalone scripts
 COMMANDS := bin/ebbwatch bin/ebbwatch-agent bin/ebbwatch-collector bin/ebbwatch-analyzer bin/lab
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/ebbwatch/ebbwatch/internal/cli.version=$(VERSION)'
+GOBUILD = CGO_ENABLED=0 scripts/progress.sh 'building $@' go build -trimpath -ldflags '-s -w -X github.com/ebbwatch/ebbwatch/internal/cli.version=$(VERSION)'
 
 export EBBWATCH_BIN := $(CURDIR)/bin/ebbwatch
 

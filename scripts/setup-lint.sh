@@ -11,18 +11,12 @@ if [[ ! -x $target ]]; then
 		echo "setup-lint: go is missing: install Go 1.26 or later" >&2
 		exit 1
 	}
-	echo "building golangci-lint $version, once; this takes some minutes" >&2
 	# Beside the target and then renamed: a broken build leaves nothing behind.
 	mkdir -p "$cache"
 	work=$(mktemp -d "$cache/.golangci-lint.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
-	(cd "$work" && GOWORK=off GOFLAGS='' GOBIN="$work" go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version" >&2) &
-	job=$! started=$SECONDS
-	while kill -0 "$job" 2>/dev/null; do
-		sleep 1
-		(((SECONDS - started) % 15 == 0)) && echo "building golangci-lint … $((SECONDS - started)) s" >&2
-	done
-	wait "$job"
+	GOWORK=off GOFLAGS='' GOBIN="$work" "$(dirname "$0")/progress.sh" "building golangci-lint $version" \
+		go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version" >&2
 	mkdir -p "${target%/*}"
 	mv "$work/golangci-lint" "$target"
 fi

@@ -81,6 +81,11 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if e.program, err = e.cfg.locate(); err != nil {
 		return err
 	}
+	if e.program.binary != "" {
+		if err := checkVersion(ctx, e.program.binary); err != nil {
+			return err
+		}
+	}
 	for _, p := range e.Ports() {
 		if err := p.Check(ctx); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -281,5 +282,27 @@ func TestAMissingEngineSaysWhatToDo(t *testing.T) {
 	err := DefaultConfig().Find()
 	if !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "scripts/setup-clickhouse.sh") {
 		t.Errorf("Find: %v, want ErrMissing with the script", err)
+	}
+}
+
+func TestABinaryThatIsTooOldIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, says string
+		want       error
+	}{
+		{"the oldest supported", "ClickHouse server version 25.8.1.5101 (official build).", nil},
+		{"a newer one", "ClickHouse server version 26.7.3.1 (official build).", nil},
+		{"one release before", "ClickHouse server version 25.7.9.1 (official build).", ErrTooOld},
+		{"Debian's", "ClickHouse server version 18.16.1.", ErrTooOld},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			binary := filepath.Join(t.TempDir(), "clickhouse")
+			if err := os.WriteFile(binary, []byte("#!/bin/sh\necho '"+c.says+"'\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := checkVersion(t.Context(), binary); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
 	}
 }

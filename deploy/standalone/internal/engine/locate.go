@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
 )
 
 // Version is that of the engine that scripts/setup-clickhouse.sh fetches.
@@ -13,6 +17,38 @@ const Version = "26.7.3"
 
 // ErrMissing is wrapped when no ClickHouse engine is on this host.
 var ErrMissing = errors.New("no ClickHouse engine found")
+
+// ErrTooOld is wrapped when the clickhouse binary on PATH cannot be used.
+var ErrTooOld = errors.New("clickhouse on PATH is too old")
+
+// The oldest ClickHouse that Ebbwatch's tables and queries work on.
+const minMajor, minMinor = 25, 8
+
+var versionText = regexp.MustCompile(`version (\d+)\.(\d+)`)
+
+// checkVersion refuses a binary that says it is older than the oldest supported.
+func checkVersion(ctx context.Context, binary string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, "server", "--version").Output() //nolint:gosec // found on PATH, as documented
+	if err != nil {
+		return fmt.Errorf("ask %s for its version: %w", binary, err)
+	}
+	found := versionText.FindSubmatch(out)
+	if found == nil {
+		return fmt.Errorf("ask %s for its version: it says %.100q", binary, out)
+	}
+	major, errMajor := strconv.Atoi(string(found[1]))
+	minor, errMinor := strconv.Atoi(string(found[2]))
+	if err := errors.Join(errMajor, errMinor); err != nil {
+		return fmt.Errorf("ask %s for its version: %w", binary, err)
+	}
+	if major < minMajor || major == minMajor && minor < minMinor {
+		return fmt.Errorf("%w: %s is %d.%d, %d.%d or later is needed: upgrade it, or take it off PATH and run scripts/setup-clickhouse.sh --force",
+			ErrTooOld, binary, major, minor, minMajor, minMinor)
+	}
+	return nil
+}
 
 // program is what runs the engine: a clickhouse binary or the library.
 type program struct{ binary, library string }
