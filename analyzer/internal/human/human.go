@@ -171,7 +171,7 @@ func Duration(d time.Duration) string {
 	for _, u := range units {
 		if n := d / u.size; n > 0 {
 			parts = append(parts, strconv.Itoa(int(n))+" "+u.name)
-			d -= n * u.size
+			d %= u.size
 		} else if len(parts) > 0 {
 			break
 		}

@@ -79,7 +79,7 @@ func classify(ctx context.Context, err error) *Error {
 		if !errors.Is(err, known) {
 			continue
 		}
-		if known == errRefused {
+		if errors.Is(known, errRefused) {
 			return &Error{noteDeclined, known}
 		}
 		return &Error{noteMalformed, known}

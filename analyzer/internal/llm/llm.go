@@ -172,7 +172,8 @@ func (c *Client) request(req report.Request, system, user, format string) openai
 	if reasons(c.cfg.Model) {
 		r.MaxCompletionTokens = c.cfg.MaxTokens // such models know neither max_tokens nor a temperature
 	} else {
-		r.MaxTokens, r.Temperature = c.cfg.MaxTokens, math.SmallestNonzeroFloat32 // 0 would be left out
+		r.MaxTokens = c.cfg.MaxTokens               //nolint:staticcheck // what gateways and local servers know; the successor is OpenAI's own
+		r.Temperature = math.SmallestNonzeroFloat32 // 0 would be left out
 	}
 	if format == FormatSchema {
 		r.ResponseFormat = &openai.ChatCompletionResponseFormat{

@@ -357,7 +357,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"claims":[]}`, "```json\n{}\n```", "```", "", "[", claims("host-1", truth, "e1")} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(func(_ *testing.T, s string) {
 		answer, err := parse(s)
 		if err == nil {
 			verify.Claims(nil, answer.Claims, func(string) string { return "" })

@@ -36,7 +36,7 @@ func keyOf(schedule string, end time.Time) string {
 }
 
 // Seen implements Marks.
-func (k *KV) Seen(ctx context.Context, schedule string, end time.Time) (done, any bool, err error) {
+func (k *KV) Seen(ctx context.Context, schedule string, end time.Time) (done, ever bool, err error) {
 	kv, err := k.bucket(ctx)
 	if err != nil {
 		return false, false, err

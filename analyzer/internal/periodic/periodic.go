@@ -62,7 +62,7 @@ type Window struct {
 type Marks interface {
 	// Seen tells whether the window of schedule that ends at end is done, and
 	// whether any window of schedule ever was.
-	Seen(ctx context.Context, schedule string, end time.Time) (done, any bool, err error)
+	Seen(ctx context.Context, schedule string, end time.Time) (done, ever bool, err error)
 	// Done remembers that it is done.
 	Done(ctx context.Context, schedule string, end time.Time) error
 }
@@ -137,13 +137,13 @@ func (r *Runner) follow(ctx context.Context, t *timing) {
 
 // catchUp runs the latest window that has ended if it was missed.
 func (r *Runner) catchUp(ctx context.Context, t *timing, end time.Time) error {
-	done, any, err := r.marks.Seen(ctx, t.name, end)
+	done, ever, err := r.marks.Seen(ctx, t.name, end)
 	switch {
 	case err != nil:
 		return err
 	case done:
 		return nil
-	case !any:
+	case !ever:
 		return r.marks.Done(ctx, t.name, end) // so that the next start knows what it missed
 	}
 	r.log.Info("catching up a missed periodic report", "schedule", t.name, "window_end", end)

@@ -21,7 +21,7 @@ type memory struct {
 	done map[string]bool
 }
 
-func (m *memory) Seen(_ context.Context, schedule string, end time.Time) (done, any bool, err error) {
+func (m *memory) Seen(_ context.Context, schedule string, end time.Time) (done, ever bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.done[keyOf(schedule, end)], m.done[schedule], nil
@@ -163,11 +163,11 @@ func TestKVRemembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	end := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	check := func(schedule string, end time.Time, wantDone, wantAny bool) {
+	check := func(schedule string, end time.Time, wantDone, wantEver bool) {
 		t.Helper()
-		done, any, err := NewKV(js).Seen(t.Context(), schedule, end)
-		if err != nil || done != wantDone || any != wantAny {
-			t.Errorf("Seen(%s) = %v, %v, %v", schedule, done, any, err)
+		done, ever, err := NewKV(js).Seen(t.Context(), schedule, end)
+		if err != nil || done != wantDone || ever != wantEver {
+			t.Errorf("Seen(%s) = %v, %v, %v", schedule, done, ever, err)
 		}
 	}
 	check("daily", end, false, false)

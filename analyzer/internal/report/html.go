@@ -15,16 +15,9 @@ import (
 var page embed.FS
 
 // renderer holds the parsed template of the HTML report.
-type renderer struct {
-	tmpl *template.Template
-	css  template.CSS
-}
+type renderer struct{ tmpl *template.Template }
 
 func newRenderer() (*renderer, error) {
-	css, err := page.ReadFile("page/report.css")
-	if err != nil {
-		return nil, fmt.Errorf("read style of report: %w", err)
-	}
 	tmpl, err := template.New("report.html").Funcs(template.FuncMap{
 		"clean":      human.Clean,
 		"lines":      func(s string) string { return human.CleanBlock(s, 8192) },
@@ -41,11 +34,11 @@ func newRenderer() (*renderer, error) {
 		"bytes":      func(v uint64) string { return human.Value(float64(v), human.Bytes) },
 		"inc":        func(i int) int { return i + 1 },
 		"join":       strings.Join,
-	}).ParseFS(page, "page/report.html")
+	}).ParseFS(page, "page/report.html", "page/report.css")
 	if err != nil {
 		return nil, fmt.Errorf("parse template of report: %w", err)
 	}
-	return &renderer{tmpl, template.CSS(css)}, nil
+	return &renderer{tmpl}, nil
 }
 
 // section is one finding with its numbered evidence.
@@ -73,7 +66,7 @@ func (h *renderer) html(r *Report) (string, error) {
 		}
 		sections = append(sections, s)
 	}
-	data := map[string]any{"R": r, "CSS": h.css, "Span": span(r), "Byline": byline(r), "Sections": sections,
+	data := map[string]any{"R": r, "Span": span(r), "Byline": byline(r), "Sections": sections,
 		"MoreFindings": r.FindingsTotal - len(r.Findings)}
 	var b strings.Builder
 	if err := h.tmpl.Execute(&b, data); err != nil {

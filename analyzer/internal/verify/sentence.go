@@ -164,7 +164,7 @@ func (s *sentence) hosts() error {
 		switch {
 		case t.kind == tokenHost:
 			named = named || t.host == s.claim.Subject
-			want := ""
+			want := t.host
 			switch {
 			case s.wordAt(i-1, srcPreposition):
 				want = s.fact.Src
@@ -172,8 +172,6 @@ func (s *sentence) hosts() error {
 				want = s.fact.Dst
 			case verb:
 				want = s.fact.Dst
-			default:
-				want = t.host
 			}
 			if t.host != want {
 				return refuse(WrongRole, "%s is not that", t.host)

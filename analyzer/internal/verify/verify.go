@@ -10,6 +10,7 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -120,7 +121,8 @@ func Claims(facts []Fact, claims []Claim, reveal func(pseudonym string) string) 
 
 // ReasonOf returns the reason in an error of Check.
 func ReasonOf(err error) Reason {
-	if r, ok := err.(*refusal); ok {
+	var r *refusal
+	if errors.As(err, &r) {
 		return r.reason
 	}
 	return Malformed

@@ -57,7 +57,6 @@ func refusalOf(word string) Reason {
 type metricWords struct {
 	active  []string // the source does it: "src opened …"
 	receive []string // the destination gets it: "dst received …"
-	nouns   []string
 }
 
 var (

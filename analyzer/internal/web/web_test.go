@@ -175,7 +175,7 @@ func TestReportsAreShutIn(t *testing.T) {
 		t.Errorf("%s: %q", resp.Header.Get("Content-Type"), page)
 	}
 	for path, want := range map[string]int{"/reports/none": 404, "/reports/": 404, "/static/": 404, "/static/page.js": 200, "/static/../web.go": 404, "/nothing": 404, "/now": 200, "/favicon.ico": 302} {
-		if resp, _ := get(t, busy(at), path); resp.StatusCode != want && !(path == "/static/../web.go" && resp.StatusCode == 307) {
+		if resp, _ := get(t, busy(at), path); resp.StatusCode != want && !(path == "/static/../web.go" && resp.StatusCode == http.StatusTemporaryRedirect) {
 			t.Errorf("%s answered %d, want %d", path, resp.StatusCode, want)
 		}
 	}
