@@ -92,7 +92,7 @@ func TestBinaryStartsAndEndsWithoutNATS(t *testing.T) {
 	}
 	r := &running{t: t}
 	r.watches(1)
-	time.Sleep(500 * time.Millisecond) // some drains
+	r.drains(2)
 	begin := time.Now()
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -76,14 +76,41 @@ func runAgent(t *testing.T, adjust func(*app.Config)) *running {
 // watches waits until the agent watches n interfaces.
 func (r *running) watches(n int) {
 	r.t.Helper()
-	want := fmt.Sprintf("\nebbwatch_agent_interfaces %d\n", n)
+	r.shows(fmt.Sprintf("\nebbwatch_agent_interfaces %d\n", n), true)
+}
+
+// shows waits until the agent's metrics contain text, or no longer do.
+func (r *running) shows(text string, want bool) {
+	r.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		text := r.get("/metrics")
-		if strings.Contains(text, want) {
+		metrics := r.get("/metrics")
+		if strings.HasPrefix(metrics, "#") && strings.Contains(metrics, text) == want {
 			return
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("the agent does not watch %d interfaces", n)
+			r.t.Fatalf("the agent's metrics contain %q: not %v; they are:\n%s", text, want, metrics)
+		}
+	}
+}
+
+func (r *running) metric(name string) uint64 {
+	r.t.Helper()
+	var v float64
+	_, after, _ := strings.Cut(r.get("/metrics"), "\n"+name+" ")
+	if _, err := fmt.Sscan(after, &v); err != nil {
+		r.t.Fatalf("read %s: %v", name, err)
+	}
+	return uint64(v)
+}
+
+// drains waits until the agent has drained n more times.
+func (r *running) drains(n uint64) {
+	r.t.Helper()
+	const count = "ebbwatch_agent_drain_seconds_count"
+	want := r.metric(count) + n
+	for deadline := time.Now().Add(10 * time.Second); r.metric(count) < want; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("the agent does not drain")
 		}
 	}
 }

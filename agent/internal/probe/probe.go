@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -44,12 +43,11 @@ type Probe struct {
 	log      *slog.Logger
 
 	attachFailures prometheus.Counter
+	names          *names
 
 	mu       sync.Mutex
 	attached map[int]string    // by index
 	failed   map[int]time.Time // attempts that failed
-	names    map[uint32]string // of all interfaces that ever had a name and may be in the next drain
-	gone     map[uint32]int    // drains since an interface was detached
 	lastErr  error
 }
 
@@ -58,7 +56,7 @@ type Probe struct {
 func New(cfg Config, datapath Attacher, reg prometheus.Registerer, log *slog.Logger) *Probe {
 	p := &Probe{
 		cfg: cfg, datapath: datapath, log: log,
-		attached: make(map[int]string), failed: make(map[int]time.Time), names: make(map[uint32]string), gone: make(map[uint32]int),
+		attached: make(map[int]string), failed: make(map[int]time.Time), names: newNames(),
 		attachFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_attach_failures_total",
 			Help: "Failed attempts to attach to an interface; retried every 30 s. Look at the log for the kernel's reason, or exclude the interface."}),
 	}
@@ -75,29 +73,13 @@ func (p *Probe) Interfaces() []string {
 	return slices.Sorted(maps.Values(p.attached))
 }
 
-// Name returns the name of an interface that is watched, or was until the drain
-// before last.
-func (p *Probe) Name(ifindex uint32) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if name, ok := p.names[ifindex]; ok {
-		return name
-	}
-	return "if" + strconv.FormatUint(uint64(ifindex), 10)
-}
+// Name returns the name of an interface that is watched, or was until two drains
+// ago.
+func (p *Probe) Name(ifindex uint32) string { return p.names.get(ifindex) }
 
 // Drained tells that a drain is complete. The names of interfaces that went
-// before it are forgotten after the next one.
-func (p *Probe) Drained() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for index := range p.gone {
-		if p.gone[index]++; p.gone[index] > 2 {
-			delete(p.gone, index)
-			delete(p.names, index)
-		}
-	}
-}
+// before it are forgotten two drains later.
+func (p *Probe) Drained() { p.names.drained() }
 
 // Health returns an error while no interface is watched.
 func (p *Probe) Health(context.Context) error {
@@ -206,7 +188,8 @@ func (p *Probe) sync() error {
 	for index, name := range p.attached {
 		if now, ok := wanted[index]; ok && now != name {
 			p.log.Info("interface was renamed", "from", name, "to", now)
-			p.attached[index], p.names[uint32(index)] = now, now
+			p.attached[index] = now
+			p.names.set(index, now)
 		} else if !ok {
 			p.detach(index, name, present[index] != "")
 		}
@@ -230,12 +213,11 @@ func (p *Probe) attach(index int, name string) {
 		return
 	}
 	// Before the first packet can be drained.
-	p.names[uint32(index)] = name
-	delete(p.gone, uint32(index))
+	p.names.set(index, name)
 	if err := p.datapath.Attach(index); err != nil {
 		p.attachFailures.Inc()
 		p.failed[index], p.lastErr = time.Now(), err
-		delete(p.names, uint32(index))
+		p.names.retire(index)
 		if !again {
 			p.log.Error("interface cannot be watched, trying again every 30 s", "interface", name, "ifindex", index, "error", err)
 		}
@@ -248,7 +230,7 @@ func (p *Probe) attach(index int, name string) {
 
 func (p *Probe) detach(index int, name string, present bool) {
 	delete(p.attached, index)
-	p.gone[uint32(index)] = 0
+	p.names.retire(index)
 	if err := p.datapath.Detach(index); err != nil {
 		p.log.Warn("interface cannot be detached", "interface", name, "ifindex", index, "error", err)
 		return
