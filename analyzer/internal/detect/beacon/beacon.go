@@ -6,7 +6,7 @@
 // than Collapse count as one. With m the median of d:
 //
 //	dispersion = median(|d − m|) / m
-//	k          = number of d within m·[0.5, 1.5]
+//	k          = number of d − Collapse within half of its median, (m − Collapse)/2, of it
 //	p          = P(X ≥ k),  X ~ Binomial(n, 0.354)
 //	score      = (1 − dispersion/0.694) · k/n · n/(n + MinConnections/2)
 //
@@ -14,7 +14,8 @@
 // and BAYWATCH (Hu et al. 2016) use: a few missed or doubled calls do not move
 // it. The null model is a Poisson process: exponential intervals fall within
 // half their median of it with probability 2^-0.5 − 2^-1.5 = 0.354, and have
-// dispersion 0.694. A finding needs p to survive Benjamini–Hochberg over all
+// dispersion 0.694. What collapsing leaves of such a process are exponential
+// intervals plus Collapse, which is why k is counted without it. A finding needs p to survive Benjamini–Hochberg over all
 // pairs with enough conversations, dispersion ≤ MaxDispersion, and the minima
 // of the configuration.
 //
@@ -123,7 +124,7 @@ func measure(cfg Config, r *Row) rhythm {
 	m := rhythm{row: r, n: len(intervals), first: starts[0], last: starts[len(starts)-1]}
 	m.median = stat.Median(intervals)
 	for _, d := range intervals {
-		if math.Abs(d-m.median) <= m.median/2 {
+		if math.Abs(d-m.median) <= (m.median-cfg.Collapse.Seconds())/2 {
 			m.inBand++
 		}
 	}

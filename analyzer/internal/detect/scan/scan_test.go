@@ -1,0 +1,64 @@
+package scan
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
+)
+
+var at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func row(targets, failed uint64) Row {
+	return Row{Agent: "a", Src: netip.MustParseAddr("10.0.0.9"), Dst: netip.MustParseAddr("10.0.0.1"), Targets: targets, Failed: failed,
+		Attempts: targets, First: at, Last: at.Add(3 * time.Second)}
+}
+
+func TestScore(t *testing.T) {
+	cfg := DefaultConfig()
+	for _, test := range []struct {
+		name   string
+		row    Row
+		tested uint64
+		want   detect.Severity // 0 for no finding
+	}{
+		{"the least scan", row(15, 15), 10, detect.Medium},
+		{"one target fewer", row(14, 14), 10, 0},
+		{"ten times the least", row(1000, 900), 10, detect.High},
+		{"a crawler of which some targets fail", row(200, 60), 10, 0},
+		{"a host half of whose targets fail, among few", row(40, 20), 10, detect.Medium},
+		{"the same among so many that chance explains it", row(40, 20), 1_000_000_000, 0},
+		{"a busy client whose failures are at the benign rate", row(10_000, 2000), 10, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			findings := Score(cfg, []Row{test.row}, test.tested)
+			if (len(findings) == 1) != (test.want != 0) {
+				t.Fatalf("%d findings: %+v", len(findings), findings)
+			}
+			if len(findings) == 1 && (findings[0].Severity != test.want || findings[0].Kind != PortScan) {
+				t.Errorf("%+v", findings[0])
+			}
+		})
+	}
+}
+
+func TestWordsNameTheService(t *testing.T) {
+	r := row(20, 20)
+	r.Dst = netip.Addr{}
+	for _, test := range []struct {
+		proto uint8
+		port  uint16
+		want  string
+	}{
+		{6, 445, "10.0.0.9 tried TCP port 445 on 20 hosts within 3s; 20 of them gave no useful answer."},
+		{17, 161, "10.0.0.9 tried UDP port 161 on 20 hosts within 3s; 20 of them gave no useful answer."},
+		{1, 0, "10.0.0.9 tried ICMP echo on 20 hosts within 3s; 20 of them gave no useful answer."},
+	} {
+		r.Proto, r.Port = test.proto, test.port
+		findings := Score(DefaultConfig(), []Row{r}, 1)
+		if len(findings) != 1 || findings[0].Summary != test.want || findings[0].Kind != HostScan || findings[0].Entity.Dst != "" {
+			t.Errorf("%+v", findings)
+		}
+	}
+}
