@@ -73,8 +73,8 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	return []part{
-		{name: "NATS", run: nats.Run, ready: closed(nats.Ready()), limit: natsLimit},
 		{name: "ClickHouse", run: store.Run, ready: closed(store.Ready()), limit: engineLimit},
+		{name: "NATS", run: nats.Run, ready: closed(nats.Ready()), limit: natsLimit},
 		{name: "collector", run: c.Run, ready: healthy(cfg.Collector.Listen), limit: collectorLimit},
 		{name: "analyzer", run: z.Run, ready: healthy(cfg.Analyzer.Listen), limit: analyzerLimit},
 		{name: "agent", run: a.Run, ready: healthy(cfg.Agent.Listen), limit: agentLimit, drained: queueStored(cfg.Agent.NATS, log)},
