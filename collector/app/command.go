@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -47,7 +46,8 @@ func run() *cobra.Command {
 const answerTimeout = 10 * time.Second
 
 func migrate() *cobra.Command {
-	return cli.Service[Config]{
+	var cmd *cobra.Command
+	cmd = cli.Service[Config]{
 		Use: "migrate", Short: "Bring the database to the schema of this build, and say what was done", Default: DefaultConfig,
 		Run: func(ctx context.Context, cfg Config, log *slog.Logger) error {
 			a, err := New(cfg, log)
@@ -65,16 +65,17 @@ func migrate() *cobra.Command {
 			}
 			applied, err := m.Run(ctx)
 			for _, one := range applied {
-				fmt.Printf("applied %s (%d steps)\n", one.File, len(one.Steps))
+				fmt.Fprintf(cmd.OutOrStdout(), "applied %s (%d steps)\n", one.File, len(one.Steps))
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Printf("database %s at %s is up to date: %d applied now, %d in all\n",
+			fmt.Fprintf(cmd.OutOrStdout(), "database %s at %s is up to date: %d applied now, %d in all\n",
 				cfg.ClickHouse.Database, cfg.ClickHouse.Address, len(applied), len(m.Migrations))
 			return nil
 		},
 	}.Command()
+	return cmd
 }
 
 // connect returns JetStream of a NATS server that answers.
@@ -98,7 +99,8 @@ func connect(cfg Config, log *slog.Logger) (jetstream.JetStream, func(), error) 
 func dlqList() *cobra.Command {
 	var limit int
 	var asJSON bool
-	cmd := cli.Service[Config]{
+	var cmd *cobra.Command
+	cmd = cli.Service[Config]{
 		Use: "list", Short: "List refused batches with the reason of each, oldest first", Default: DefaultConfig,
 		Run: func(ctx context.Context, cfg Config, log *slog.Logger) error {
 			if limit < 1 {
@@ -109,7 +111,7 @@ func dlqList() *cobra.Command {
 				return err
 			}
 			defer closeConn()
-			return listLetters(ctx, js, os.Stdout, limit, asJSON)
+			return listLetters(ctx, js, cmd.OutOrStdout(), limit, asJSON)
 		},
 	}.Command()
 	cmd.Flags().IntVar(&limit, "limit", 100, "list at most the newest `n`")

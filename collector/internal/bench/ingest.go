@@ -74,7 +74,7 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 	}
 	collector, err := start(r.verbose, []string{
 		"EBBWATCH_NATS_URL=" + server.URL, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + r.ch.addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + r.database,
-		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.password, "EBBWATCH_CLICKHOUSE_COMPRESSION=none",
+		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.password,
 	}, "collector", "run")
 	if err != nil {
 		return nil, err

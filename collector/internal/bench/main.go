@@ -45,7 +45,7 @@ func run() int {
 		}
 		for _, name := range g.names {
 			if value, ok := values[name]; ok && strings.HasPrefix(name, *only) {
-				if err := print(name, value); err != nil {
+				if err := report(name, value); err != nil {
 					fmt.Fprintln(os.Stderr, "bench:", err)
 					return 1
 				}
@@ -60,7 +60,7 @@ var units = []struct{ suffix, unit string }{
 	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "B"}, {"_bytes", "B"},
 }
 
-func print(name string, value float64) error {
+func report(name string, value float64) error {
 	for _, u := range units {
 		if strings.HasSuffix(name, u.suffix) {
 			return json.NewEncoder(os.Stdout).Encode(struct {

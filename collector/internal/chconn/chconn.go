@@ -23,13 +23,14 @@ type Config struct {
 	Database string        `yaml:"database"` // created if it does not exist
 	User     string        `yaml:"user"`
 	Password config.Secret `yaml:"password"` // or file:/path
-	// Compression of inserts on the network: "lz4" or "none". On one host it only costs.
+	// Compression of inserts on the network: lz4, none, or auto, which is none
+	// where the address is this host's, because there it only costs.
 	Compression string `yaml:"compression"`
 }
 
 // DefaultConfig returns the configuration of a server on this host.
 func DefaultConfig() Config {
-	return Config{Address: "127.0.0.1:9000", Database: "ebbwatch", User: "default", Compression: "lz4"}
+	return Config{Address: "127.0.0.1:9000", Database: "ebbwatch", User: "default", Compression: "auto"}
 }
 
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -53,12 +54,17 @@ func (c Config) Validate() error {
 
 func (c Config) compression() (ch.Compression, error) {
 	switch c.Compression {
+	case "auto":
+		if host, _, _ := net.SplitHostPort(c.Address); host == "localhost" || net.ParseIP(host).IsLoopback() {
+			return ch.CompressionDisabled, nil
+		}
+		return ch.CompressionLZ4, nil
 	case "lz4":
 		return ch.CompressionLZ4, nil
 	case "none":
 		return ch.CompressionDisabled, nil
 	}
-	return 0, fmt.Errorf("clickhouse.compression: want lz4 or none, not %q", c.Compression)
+	return 0, fmt.Errorf("clickhouse.compression: want auto, lz4 or none, not %q", c.Compression)
 }
 
 // Dial opens one connection for inserts. A packet that the server does not

@@ -35,7 +35,7 @@ type agent struct {
 // New returns a fleet of the given size whose first batch ends at start. All
 // agents drain once in each interval.
 func New(seed uint64, agents int, start time.Time, interval time.Duration) *Fleet {
-	rnd := rand.New(rand.NewPCG(seed, 0x5eed)) //nolint:gosec // reproducible on purpose
+	rnd := rand.New(rand.NewPCG(seed, 0x5eed))
 	f := &Fleet{rnd: rnd, now: start, step: interval / time.Duration(agents)}
 	f.zipf = rand.NewZipf(f.rnd, 1.2, 4, 4095)
 	for i := range agents {

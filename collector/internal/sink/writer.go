@@ -141,7 +141,7 @@ func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, to
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2+1)): //nolint:gosec // jitter, so that collectors do not come back in step
+		case <-time.After(pause/2 + rand.N(pause/2+1)): // jitter, so that collectors do not come back in step
 		}
 		pause = min(2*pause, w.cfg.RetryMax)
 	}

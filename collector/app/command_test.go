@@ -1,0 +1,208 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/internal/chtest"
+	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
+)
+
+func TestConfiguration(t *testing.T) {
+	for name, test := range map[string]struct{ yaml, fails string }{
+		"an empty file means the defaults":        {"", ""},
+		"values are taken":                        {"ingest:\n  block_rows: 5\nstreams:\n  ack_wait: 90s\n", ""},
+		"an unknown key is refused":               {"ingest:\n  block_row: 5\n", "block_row"},
+		"a wrong block is refused":                {"ingest:\n  block_rows: 1000000\n", "ingest.block_rows"},
+		"ages over 90 partitions are refused":     {"ingest:\n  max_age: 2400h\n", "ingest.max_age"},
+		"a database that needs quotes is refused": {"clickhouse:\n  database: 'a`b'\n", "clickhouse.database"},
+		"an address without a port is refused":    {"clickhouse:\n  address: host\n", "clickhouse.address"},
+		"an unknown compression is refused":       {"clickhouse:\n  compression: best\n", "clickhouse.compression"},
+		"a wrong retry is refused":                {"insert:\n  retry_min: 1h\n", "insert.retry_min"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "collector.yaml")
+			if err := os.WriteFile(file, []byte(test.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg := DefaultConfig()
+			err := config.Load(&cfg, file, nil)
+			if test.fails == "" && err != nil {
+				t.Error(err)
+			}
+			if test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails) || !strings.Contains(err.Error(), file)) {
+				t.Errorf("error is %v, want file and %s", err, test.fails)
+			}
+		})
+	}
+}
+
+func TestADumpedConfigurationLoadsAndHidesThePassword(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ClickHouse.Password = "hunter2"
+	var dump bytes.Buffer
+	if err := config.Dump(&dump, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(dump.String(), "hunter2") {
+		t.Errorf("the dump shows the password:\n%s", dump.String())
+	}
+	file := filepath.Join(t.TempDir(), "collector.yaml")
+	if err := os.WriteFile(file, dump.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := DefaultConfig()
+	if err := config.Load(&again, file, nil); err != nil {
+		t.Error(err)
+	}
+	again.ClickHouse.Password = cfg.ClickHouse.Password
+	if again != cfg {
+		t.Errorf("the dump loads as %+v, want %+v", again, cfg)
+	}
+}
+
+func (b *bed) environ() {
+	b.t.Setenv("EBBWATCH_NATS_URL", b.nats.URL)
+	b.t.Setenv("EBBWATCH_CLICKHOUSE_ADDRESS", b.cfg.ClickHouse.Address)
+	b.t.Setenv("EBBWATCH_CLICKHOUSE_DATABASE", b.db)
+	b.t.Setenv("EBBWATCH_CLICKHOUSE_USER", chtest.Collector)
+	b.t.Setenv("EBBWATCH_CLICKHOUSE_PASSWORD", b.ch.CollectorPassword)
+}
+
+// command runs `collector args…` and returns what it prints.
+func (b *bed) command(args ...string) (string, error) {
+	b.t.Helper()
+	b.environ()
+	root := Command()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(io.Discard)
+	root.SetArgs(args)
+	err := root.ExecuteContext(b.t.Context())
+	return out.String(), err
+}
+
+func TestTools(t *testing.T) {
+	b := newBed(t, chtest.Start(t))
+	out, err := b.command("migrate")
+	if err != nil || !strings.Contains(out, "applied 0001_flows.sql") || !strings.Contains(out, "is up to date: 3 applied now, 3 in all") {
+		t.Errorf("migrate prints %q: %v", out, err)
+	}
+	out, err = b.command("migrate")
+	if err != nil || !strings.Contains(out, "0 applied now, 3 in all") {
+		t.Errorf("the second migrate prints %q: %v", out, err)
+	}
+	if _, err := b.command("dlq", "list"); err == nil || !strings.Contains(err.Error(), "no collector has run") {
+		t.Errorf("without a stream dlq list fails with %v", err)
+	}
+	stop := b.run()
+	b.publish(ebbwatch.FlowSubject("web-1"), []byte("poison"), "1")
+	eventually(t, 20*time.Second, "the dead letter is listed", func() error {
+		out, err = b.command("dlq", "list")
+		if err == nil && !strings.Contains(out, "undecodable") {
+			err = fmt.Errorf("the list is %q", out)
+		}
+		return err
+	})
+	stop()
+	if out, err = b.command("dlq", "list", "--json"); err != nil || !json.Valid([]byte(out)) {
+		t.Errorf("dlq list --json prints %q: %v", out, err)
+	}
+	if _, err := b.command("dlq", "list", "--limit", "0"); err == nil {
+		t.Error("a limit of 0 is taken")
+	}
+	b.ch.Query(t, "ALTER TABLE "+b.db+".schema_migrations UPDATE checksum = 'other' WHERE version = 2 SETTINGS mutations_sync = 1")
+	if _, err := b.command("run"); err == nil || !strings.Contains(err.Error(), "0002_findings.sql") {
+		t.Errorf("over a changed migration the collector starts: %v", err)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	b := newBed(t, chtest.Start(t))
+	c := b.cable(b.ch.Addr)
+	b.cfg.ClickHouse.Address = c.addr()
+	a, err := New(b.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := nats.Connect(b.nats.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	handler := (&ops.Server{Registry: a.registry, Checks: a.checks(conn), Log: a.log}).Handler()
+	health := func() (int, map[string]string) {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		answer := make(map[string]string)
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, answer
+	}
+	if code, answer := health(); code != http.StatusServiceUnavailable || !strings.Contains(answer["ingest"], "not migrated") {
+		t.Errorf("before the start health is %d %v", code, answer)
+	}
+	a.migrated.Store(true)
+	if code, answer := health(); code != http.StatusOK {
+		t.Errorf("health is %d %v", code, answer)
+	}
+	c.Cut()
+	if code, answer := health(); code != http.StatusServiceUnavailable || answer["clickhouse"] == "ok" || answer["nats"] != "ok" {
+		t.Errorf("without ClickHouse health is %d %v", code, answer)
+	}
+	b.nats.Stop()
+	eventually(t, 5*time.Second, "health notices that NATS is gone", func() error {
+		if code, answer := health(); code != http.StatusServiceUnavailable || answer["nats"] == "ok" {
+			return fmt.Errorf("health is %d %v", code, answer)
+		}
+		return nil
+	})
+}
+
+func TestMetricsAreWellFormedAndSayWhatToDo(t *testing.T) {
+	a, err := New(DefaultConfig(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := a.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "ebbwatch_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+	ours := 0
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "ebbwatch_") {
+			ours++
+			if len(f.GetHelp()) < 60 {
+				t.Errorf("%s: the help says too little: %q", f.GetName(), f.GetHelp())
+			}
+		}
+	}
+	if ours < 12 {
+		t.Errorf("only %d metrics of ours", ours)
+	}
+}
