@@ -98,15 +98,14 @@ func TestSegmentsOfABulkTransferAreCounted(t *testing.T) {
 			e = entries[i]
 		}
 	}
-	if retransmitted != 0 {
-		t.Skipf("%d segments were retransmitted", retransmitted)
-	}
 	if e.Side[0].Packets != segments {
 		t.Errorf("%d packets, the kernel sent %d segments", e.Side[0].Packets, segments)
 	}
 	// Ethernet, IP, TCP with time stamps; the SYN has 8 bytes more of options.
-	if want := payload + segments*(14+20+32) + 8; e.Side[0].Bytes != want {
-		t.Errorf("%d bytes, want %d", e.Side[0].Bytes, want)
+	// What a busy host retransmits is sent again, up to a full segment each.
+	want := payload + segments*(14+20+32) + 8
+	if got := e.Side[0].Bytes; got < want || got > want+retransmitted*1448 {
+		t.Errorf("%d bytes, want %d and at most %d segments more", got, want, retransmitted)
 	}
 	if tx := pointOf(totals, l.index(), Egress).Seen; segments < 5000 || tx.Packets < segments {
 		t.Errorf("%d segments, %d packets out", segments, tx.Packets)
