@@ -84,7 +84,7 @@ type mix struct {
 
 func newMix(seed uint64) *mix {
 	m := &mix{
-		rnd:  rand.New(rand.NewPCG(seed, 7)), //nolint:gosec // reproducible on purpose
+		rnd:  rand.New(rand.NewPCG(seed, 7)),
 		now:  time.Date(2026, 1, 2, 3, 4, 5, 678_901_000, time.UTC),
 		self: netip.MustParseAddr("10.20.3.17"), self6: netip.MustParseAddr("2001:db8:20:3::17"),
 		resolver: netip.MustParseAddrPort("10.20.0.2:53"),

@@ -38,7 +38,7 @@ func memoryInNamespace(agent string, flows int) ([]figure, error) {
 		}
 		defer os.RemoveAll(dir)
 		agent = filepath.Join(dir, "ebbwatch-agent")
-		build := exec.Command("go", "build", "-o", agent, "github.com/ebbwatch/ebbwatch/agent") //nolint:gosec // a path of ours
+		build := exec.Command("go", "build", "-o", agent, "github.com/ebbwatch/ebbwatch/agent")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return nil, fmt.Errorf("build the agent: %w", err)
@@ -49,7 +49,7 @@ func memoryInNamespace(agent string, flows int) ([]figure, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	cmd := exec.Command(self, "-"+labFlag, "-agent", agent, "-flows", fmt.Sprint(flows)) //nolint:gosec // this program itself
+	cmd := exec.Command(self, "-"+labFlag, "-agent", agent, "-flows", fmt.Sprint(flows))
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
