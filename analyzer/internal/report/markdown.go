@@ -118,7 +118,10 @@ func (w *writer) findings(r *Report) {
 // confidence writes a finding's score and, where its detector has a null model, its p-value.
 func confidence(f detect.Finding) string {
 	text := "score " + human.Number(f.Score)
-	if f.PValue < 1 {
+	switch {
+	case f.PValue < 1e-300: // what a float64 can hold
+		text += ", p-value below 1e-300"
+	case f.PValue < 1:
 		text += ", p-value " + human.Number(f.PValue)
 	}
 	return text

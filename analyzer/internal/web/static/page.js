@@ -37,7 +37,7 @@
     if (!a || !old.contains(a)) return null;
     if (a.id) return "#" + CSS.escape(a.id);
     const home = a.closest("details[id]");
-    if (home) return "#" + CSS.escape(home.id) + " > " + (a.tagName === "SUMMARY" ? "summary" : ".body " + a.tagName.toLowerCase());
+    if (home) return "#" + CSS.escape(home.id) + " > " + (a.tagName === "SUMMARY" ? "summary" : "* " + a.tagName.toLowerCase());
     return a.href ? 'a[href="' + CSS.escape(a.getAttribute("href")) + '"]' : null;
   }
 
