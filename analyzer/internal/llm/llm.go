@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -161,6 +160,11 @@ func (c *Client) complete(ctx context.Context, req openai.ChatCompletionRequest)
 	return choice.Message.Content, nil
 }
 
+// temperature is as good as 0, which the client library leaves out. Not smaller:
+// llama.cpp divides by it, and by the smallest float32 all words become equally
+// likely.
+const temperature = 0.01
+
 func (c *Client) request(req report.Request, system, user, format string) openai.ChatCompletionRequest {
 	r := openai.ChatCompletionRequest{
 		Model: c.cfg.Model,
@@ -172,8 +176,8 @@ func (c *Client) request(req report.Request, system, user, format string) openai
 	if reasons(c.cfg.Model) {
 		r.MaxCompletionTokens = c.cfg.MaxTokens // such models know neither max_tokens nor a temperature
 	} else {
-		r.MaxTokens = c.cfg.MaxTokens               //nolint:staticcheck // what gateways and local servers know; the successor is OpenAI's own
-		r.Temperature = math.SmallestNonzeroFloat32 // 0 would be left out
+		r.MaxTokens = c.cfg.MaxTokens //nolint:staticcheck // what gateways and local servers know; the successor is OpenAI's own
+		r.Temperature = temperature
 	}
 	if format == FormatSchema {
 		r.ResponseFormat = &openai.ChatCompletionResponseFormat{

@@ -36,6 +36,7 @@ func completion(content, finish string) string {
 type told struct {
 	Model          string
 	MaxTokens      int `json:"max_tokens"`
+	Temperature    float64
 	ResponseFormat struct {
 		Type       string
 		JSONSchema struct {
@@ -134,7 +135,7 @@ func TestATrueClaimIsDelivered(t *testing.T) {
 			t.Errorf("asked %s with %q", r.URL.Path, r.Header.Get("Authorization"))
 		}
 		f := req.ResponseFormat
-		if req.Model != "tiny" || req.MaxTokens != 1500 || f.Type != FormatSchema || !f.JSONSchema.Strict || !strings.Contains(string(f.JSONSchema.Schema), `"enum":["e1"]`) {
+		if req.Model != "tiny" || req.MaxTokens != 1500 || req.Temperature < 0.001 || req.Temperature > 0.1 || f.Type != FormatSchema || !f.JSONSchema.Strict || !strings.Contains(string(f.JSONSchema.Schema), `"enum":["e1"]`) {
 			t.Errorf("asked with %+v", req)
 		}
 		for _, m := range req.Messages {
