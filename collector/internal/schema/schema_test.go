@@ -30,6 +30,7 @@ func TestMigrator(t *testing.T) {
 		"a failed step is named and the next run goes on from there":  failedStep,
 		"many collectors at once apply each migration once":           atOnce,
 		"every view runs":                           views,
+		"views give the known answers":              answers,
 		"every table and column has a comment":      comments,
 		"the reader can read every view":            readerViews,
 		"a lock whose holder died becomes free":     deadHolder,
