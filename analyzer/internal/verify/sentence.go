@@ -2,6 +2,7 @@ package verify
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,7 +178,7 @@ func (s *sentence) hosts() error {
 				return refuse(WrongRole, "%s is not that", t.host)
 			}
 			last, verb = t.host, false
-		case t.kind != tokenWord:
+		case t.kind != tokenWord || s.inName(i):
 		case active[t.text] && receive[t.text]:
 			return refuse(WrongRole, "a verb of two meanings")
 		case active[t.text]:
@@ -202,6 +203,14 @@ func (s *sentence) hosts() error {
 		return refuse(NoSubject, "the subject is not named")
 	}
 	return nil
+}
+
+// inName tells whether the word at token i continues the metric's name, as "tried"
+// does in "distinct ports tried": there it is no verb.
+func (s *sentence) inName(i int) bool {
+	name := nameWords(s.fact.Metric)
+	at := slices.Index(name, s.tokens[i].text)
+	return at > 0 && s.isWord(i-1, name[at-1])
 }
 
 func (s *sentence) has(r role) bool {

@@ -177,3 +177,23 @@ func TestFactsThatAreNotNumbersStateNoRatio(t *testing.T) {
 		}
 	}
 }
+
+// Every metric of a detector can be worded, with and without a baseline.
+func TestTheDetectorsMetricsCanBeWorded(t *testing.T) {
+	for metric, unit := range map[string]string{
+		"half_open_connections_per_second": "connections/s", "half_open_connections": "connections", "connections_started": "connections", "half_open_share": "ratio",
+		"distinct_sources": "hosts", "one_way_packets_per_second": "packets/s", "one_way_bytes_per_second": "bytes/s", "overflow_packets_per_second": "packets/s",
+		"distinct_ports_tried": "ports", "targets_failed": "ports", "failed_share": "ratio", "duration": "s", "median_interval": "s", "interval_dispersion": "ratio",
+		"regular_connections": "connections", "bytes_per_connection": "bytes", "bytes_out": "bytes", "bytes_out_per_second": "bytes/s", "producer_consumer_ratio": "ratio",
+	} {
+		fact := Fact{ID: "e1", Metric: metric, Unit: unit, Value: 12.5, Baseline: ptr(2), Src: "host-1111", Dst: "host-2222"}
+		name := strings.ReplaceAll(metric, "_", " ")
+		for relation, text := range map[string]string{Is: "The " + name + " of {subject} was {value}.", Above: "the " + name + " from {src} to {dst} was {value}, {ratio} times the usual {baseline}"} {
+			if s, err := Check([]Fact{fact}, Claim{"host-1111", metric, relation, []string{"e1"}, text}, reveal); err != nil {
+				t.Errorf("%s: %v", text, err)
+			} else if !strings.Contains(s.Text, fact.Amount()) {
+				t.Errorf("%s became %s", text, s.Text)
+			}
+		}
+	}
+}

@@ -77,7 +77,7 @@ var verbsByWord = []struct {
 // wordsOf returns the words that a sentence about f may use besides the vocabulary.
 func wordsOf(f Fact) (nouns, active, receive lexicon) {
 	nouns, active, receive = lexicon{}, lexicon{}, lexicon{}
-	name := strings.FieldsFunc(strings.ToLower(f.Metric), func(r rune) bool { return r < 'a' || r > 'z' })
+	name := nameWords(f.Metric)
 	for _, w := range append(name, strings.Fields(strings.ToLower(human.Unit(f.Unit)))...) {
 		nouns[w] = true
 		if base, ok := strings.CutSuffix(w, "s"); ok {
@@ -97,6 +97,11 @@ func wordsOf(f Fact) (nouns, active, receive lexicon) {
 		}
 	}
 	return nouns, active, receive
+}
+
+// nameWords returns the words of a metric's name.
+func nameWords(metric string) []string {
+	return strings.FieldsFunc(strings.ToLower(metric), func(r rune) bool { return r < 'a' || r > 'z' })
 }
 
 // Vocabulary returns the words that a sentence about f may use, sorted, for the
