@@ -3,6 +3,7 @@ package schema_test
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // The data behind these answers: web-1 (10.0.0.1) opens two conversations to
@@ -30,7 +31,10 @@ func answers(t *testing.T, b *bed) {
 	if _, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fill := func(query string) string { return strings.ReplaceAll(query, "%", b.conn.Database) }
+	base := time.Now().UTC().Format("toDateTime64('2006-01-02 15:04:05', 3, 'UTC')") // one instant for every row
+	fill := func(query string) string {
+		return strings.NewReplacer("%", b.conn.Database, "now64(3)", base).Replace(query)
+	}
 	for _, statement := range []string{
 		sampleFlows, sampleCoverage, sampleFindings,
 		"INSERT INTO %.incidents (id, version, status, severity, title, kinds, entities, findings, started, ended, opened) VALUES ('i-1', 1, 'open', 'high', 'old', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 50, now64(3)), ('i-1', 2, 'closed', 'high', 'scan', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 20, now64(3))",
