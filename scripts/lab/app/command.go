@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,11 @@ func demoCommand(withModel bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		opts.LLM = demo.LLM{BaseURL: running.BaseURL(), APIKey: "none-needed", Model: server.Name}
+		// A model on a processor that it shares with all the rest needs its time.
+		opts.LLM = demo.LLM{BaseURL: running.BaseURL(), APIKey: "none-needed", Model: server.Name, Timeout: 90 * time.Second}
+		if !cmd.Flags().Changed("limit") {
+			opts.Limit = 2 * opts.Limit
+		}
 		return errors.Join(play(cmd.Context(), opts), running.Stop())
 	}
 	return cmd

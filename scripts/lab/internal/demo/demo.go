@@ -38,6 +38,7 @@ type Options struct {
 // LLM is a model's endpoint as this machine reaches it.
 type LLM struct {
 	BaseURL, APIKey, Model string
+	Timeout                time.Duration // for the words of one report; 0 for the default
 }
 
 // Defaults returns the options of `lab demo`.
@@ -45,7 +46,9 @@ func Defaults() Options {
 	return Options{
 		Bin: "bin/ebbwatch", Out: os.Stdout, Calm: 45 * time.Second, Limit: 5 * time.Minute,
 		Sizes: attack.DefaultSizes(), Seed: 1, Page: "127.0.0.1:8460",
-		LLM: LLM{os.Getenv("EBBWATCH_LLM_BASE_URL"), os.Getenv("EBBWATCH_LLM_API_KEY"), os.Getenv("EBBWATCH_LLM_MODEL")},
+		LLM: LLM{
+			BaseURL: os.Getenv("EBBWATCH_LLM_BASE_URL"), APIKey: os.Getenv("EBBWATCH_LLM_API_KEY"), Model: os.Getenv("EBBWATCH_LLM_MODEL"),
+		},
 	}
 }
 

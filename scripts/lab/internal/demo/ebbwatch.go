@@ -73,17 +73,21 @@ func (s *stage) startEbbwatch(ctx, inner context.Context) error {
 
 // config writes the configuration and returns its path.
 func (s *stage) config() (string, error) {
+	analyzer := map[string]any{
+		"notify": map[string]any{
+			"webhooks": []any{map[string]any{
+				"name": "demo", "url": receiver.URL(s.lab.Host("services")), "secrets": []string{s.hook.Secret()},
+				"allow_networks": []string{netlab.Prefix4.String()},
+			}},
+		},
+	}
+	if s.opts.LLM.Timeout > 0 {
+		analyzer["llm"] = map[string]any{"timeout": s.opts.LLM.Timeout.String()}
+	}
 	data, err := yaml.Marshal(map[string]any{
 		"data_dir": filepath.Join(s.dir, "data"),
 		"agent":    map[string]any{"name": "watched"},
-		"analyzer": map[string]any{
-			"notify": map[string]any{
-				"webhooks": []any{map[string]any{
-					"name": "demo", "url": receiver.URL(s.lab.Host("services")), "secrets": []string{s.hook.Secret()},
-					"allow_networks": []string{netlab.Prefix4.String()},
-				}},
-			},
-		},
+		"analyzer": analyzer,
 	})
 	if err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)

@@ -69,7 +69,11 @@ func (s *stage) bringModel(ctx context.Context) (string, error) {
 	origin := &url.URL{Scheme: target.Scheme, Host: target.Host}
 	server := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,
-		Handler:           &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(origin) }},
+		Handler: &httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(origin) },
+			// The report says what became of a question; nothing is to be said here.
+			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		},
 	}
 	context.AfterFunc(ctx, func() { server.Close() })
 	s.running.Go(func() error {

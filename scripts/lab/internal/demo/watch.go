@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -63,10 +64,25 @@ func (w *watcher) watch(ctx context.Context, over <-chan error) error {
 		default:
 		}
 		if err := w.wait(ctx); err != nil {
-			return fmt.Errorf("%w; missing: %s", err, w.missing())
+			return fmt.Errorf("%w; still %s", err, w.missing())
 		}
 		if w.say.quietFor(5 * time.Second) {
-			w.say.line("%s; missing: %s", w.doing(), w.missing())
+			w.say.line("%s; still %s", w.doing(), cmp.Or(w.missing(), "to end the attacks"))
+		}
+	}
+	return w.settle(ctx)
+}
+
+// settleFor is how long the detectors may go on after everything is found, so
+// that a finding that nobody expects has its chance: a few of their steps.
+const settleFor = 15 * time.Second
+
+// settle looks for what else is found, and waits for what is then delivered.
+func (w *watcher) settle(ctx context.Context) error {
+	w.say.line("everything is found and delivered; %s more for what else may be found", settleFor)
+	for end := time.Now().Add(settleFor); time.Now().Before(end) || w.missing() != ""; {
+		if err := w.wait(ctx); err != nil {
+			return fmt.Errorf("%w; still %s", err, w.missing())
 		}
 	}
 	return nil
@@ -134,6 +150,9 @@ func (w *watcher) tellDeliveries() {
 				again = fmt.Sprintf(", after %d refusals", m.Refused)
 			}
 			w.say.line("the receiver accepted report %s (%s, %d bytes, signature verified%s): %s", m.Report.ID, m.Report.Author, m.Bytes, again, m.Report.Title)
+			if m.Report.Note != "" {
+				w.say.line("  its note: %s", m.Report.Note)
+			}
 		}
 	}
 	for _, reason := range w.stage.hook.Invalid() {
@@ -161,10 +180,10 @@ func (w *watcher) missing() string {
 		}
 	}
 	if len(missing) > 0 {
-		return strings.Join(missing, ", ") + " is not found"
+		return "to find " + strings.Join(missing, ", ")
 	}
 	if undelivered := w.undelivered(); len(undelivered) > 0 {
-		return "report about " + strings.Join(undelivered, ", ") + " is not delivered"
+		return "to deliver the report about " + strings.Join(undelivered, ", ")
 	}
 	return ""
 }

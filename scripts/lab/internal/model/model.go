@@ -58,7 +58,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s := &Server{port: port, done: make(chan struct{})}
 	s.cmd = exec.CommandContext(ctx, python, filepath.Join(opts.Scripts, "llm-server.py"), // #nosec G204 -- paths are the user's choice
-		"--model", opts.Name, "--port", strconv.Itoa(port), "--threads", "2")
+		"--model", opts.Name, "--port", strconv.Itoa(port))
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us to hand on
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
