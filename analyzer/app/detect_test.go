@@ -81,7 +81,7 @@ func scenarios() []scenario {
 			return storetest.Repeat(at, 200, 100*time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
 				return storetest.Unanswered(at, watched, many("10.9")(i), 445)
 			})
-		}, []string{"host_scan 10.9.0.2>:445"}, 0},
+		}, []string{"host_scan 10.9.0.2>:0"}, 0},
 		{"a monitor that polls thirty hosts every 15 s is neither scan nor beacon", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
 			return storetest.Repeat(at, 30*20, 500*time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
 				return storetest.Conn(at, watched, fmt.Sprintf("10.9.7.%d", i%30+1), 9100, 200, 9000)

@@ -57,23 +57,21 @@ func (k keeper) Keep(ctx context.Context, changes []incident.Change) error {
 
 // Recall implements schedule.Keeper.
 func (k keeper) Recall(ctx context.Context) ([]incident.Incident, []detect.Finding, error) {
-	const most = 10_000 // open incidents, and findings of one, that are taken up again
-	incidents, total, err := k.store.Incidents(ctx, store.IncidentFilter{Status: incident.Open, Page: store.Page{Limit: most}})
+	const most = 10_000 // of each that are taken up again, the newest
+	page := store.Page{Limit: most}
+	from := time.Now().Add(-incident.RestoreFrom)
+	incidents, total, err := k.store.Incidents(ctx, store.IncidentFilter{From: from, Page: page})
 	if err != nil {
 		return nil, nil, err
 	}
-	if total > most {
-		k.log.Warn("too many open incidents to take up again", "open", total, "taken", most)
+	findings, n, err := k.store.Findings(ctx, store.FindingFilter{From: from, Page: page})
+	if err != nil {
+		return nil, nil, err
 	}
-	var all []detect.Finding
-	for _, i := range incidents {
-		findings, _, err := k.store.Findings(ctx, store.FindingFilter{Incident: i.ID, Page: store.Page{Limit: most}})
-		if err != nil {
-			return nil, nil, err
-		}
-		all = append(all, findings...)
+	if total > most || n > most {
+		k.log.Warn("too many recent findings to take up again", "findings", n, "incidents", total, "taken", most)
 	}
-	return incidents, all, nil
+	return incidents, findings, nil
 }
 
 // clock tells data time from the store.

@@ -43,8 +43,9 @@ func keyOf(f *detect.Finding) episodeKey {
 // episode is one finding that may still go on.
 type episode struct {
 	finding  detect.Finding
-	incident *state
+	incident *state         // may be closed
 	stored   detect.Finding // as last stored; its ID is empty if never
+	keep     time.Duration  // how long after its end a window may still show it: the longest window it was found in
 }
 
 // state is an open incident.
@@ -66,28 +67,34 @@ func New(cfg Config) *Manager {
 	}
 }
 
-// Restore takes up open incidents and their findings as they were stored. They
-// are pending and notable once more: the last run may have ended between
-// storing them and telling anyone.
+// RestoreFrom is how old, in data time, the findings may be that Restore needs:
+// as long as the longest window may show them.
+const RestoreFrom = 49 * time.Hour
+
+// Restore takes up incidents and their findings as they were stored, also closed
+// ones of the time RestoreFrom. The open ones are pending and notable once more:
+// the last run may have ended between storing them and telling anyone.
 func (m *Manager) Restore(incidents []Incident, findings []detect.Finding) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	known := make(map[string]*state, len(incidents))
 	for _, i := range incidents {
-		if i.Status == Open && m.open[i.ID] == nil {
-			s := newState(i)
+		s := newState(i)
+		known[i.ID] = s
+		for _, kind := range i.Kinds {
+			s.kinds[kind] = true
+		}
+		for _, address := range i.Entities {
+			s.entities[address] = true
+		}
+		if i.Status == Open {
+			m.admit(s)
 			s.dirty, s.notable = true, true
-			for _, address := range i.Entities {
-				m.link(s, address)
-			}
-			for _, kind := range i.Kinds {
-				s.kinds[kind] = true
-			}
-			m.open[i.ID] = s
 		}
 	}
 	for _, f := range findings {
-		if s := m.open[f.Incident]; s != nil {
-			e := &episode{finding: f, incident: s, stored: f}
+		if s := known[f.Incident]; s != nil {
+			e := &episode{finding: f, incident: s, stored: f, keep: RestoreFrom}
 			s.findings[f.ID] = e
 			key := keyOf(&f)
 			if old := m.episodes[key]; old == nil || old.finding.WindowEnd.Before(f.WindowEnd) {
@@ -101,10 +108,19 @@ func newState(i Incident) *state {
 	return &state{Incident: i, findings: make(map[string]*episode), entities: make(map[string]bool), kinds: make(map[string]bool)}
 }
 
-// Observe takes the findings of one window that ends at end. A finding on the
-// same kind and entity as an earlier one within EpisodeGap continues it: it
-// keeps the earlier id and covers both.
-func (m *Manager) Observe(findings []detect.Finding, end time.Time) {
+// admit adds an open incident.
+func (m *Manager) admit(s *state) {
+	s.Status = Open
+	m.open[s.ID] = s
+	for address := range s.entities {
+		m.link(s, address)
+	}
+}
+
+// Observe takes the findings of one window. A finding on the same kind and
+// entity as an earlier one within EpisodeGap continues it: it keeps the earlier
+// id and covers both.
+func (m *Manager) Observe(findings []detect.Finding, w detect.Window) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range findings {
@@ -112,13 +128,14 @@ func (m *Manager) Observe(findings []detect.Finding, end time.Time) {
 		e := m.episodes[key]
 		if e == nil || !near(&e.finding, f.WindowStart, f.WindowEnd, m.cfg.EpisodeGap) {
 			f.ID = detect.FindingID(f.Kind, f.Entity, f.WindowStart)
-			e = &episode{finding: f}
-			m.place(e, end)
+			e = &episode{finding: f, keep: w.Duration()}
+			m.place(e, w.End)
 			m.makeRoom()
 			m.episodes[key] = e
 			continue
 		}
-		m.extend(e, f)
+		e.keep = max(e.keep, w.Duration())
+		m.extend(e, f, w.End)
 	}
 }
 
@@ -129,7 +146,7 @@ func near(f *detect.Finding, start, end time.Time, gap time.Duration) bool {
 
 // extend lets e go on with f. The words and the evidence are those of the
 // window with the highest score, the later one among equals.
-func (m *Manager) extend(e *episode, f detect.Finding) {
+func (m *Manager) extend(e *episode, f detect.Finding, end time.Time) {
 	old := e.finding
 	if f.Score >= old.Score {
 		e.finding.Score, e.finding.Summary, e.finding.Evidence = f.Score, f.Summary, f.Evidence
@@ -141,10 +158,17 @@ func (m *Manager) extend(e *episode, f detect.Finding) {
 	e.finding.Severity = max(old.Severity, f.Severity)
 	e.finding.WindowStart = earliest(old.WindowStart, f.WindowStart)
 	e.finding.WindowEnd = latest(old.WindowEnd, f.WindowEnd)
-	m.absorb(e)
+	switch {
+	case e.incident.Status == Open:
+		m.absorb(e)
+	case e.finding.WindowEnd.After(old.WindowEnd): // it was quiet, and goes on
+		m.place(e, end)
+	}
 }
 
-// place finds the incident for a new finding, or opens one.
+// place finds the incident for a finding that has none which is open, or opens
+// one. If the finding was the first of an incident that is closed, that is
+// opened again.
 func (m *Manager) place(e *episode, end time.Time) {
 	addresses := addressesOf(e.finding.Entity)
 	var home *state
@@ -161,10 +185,12 @@ func (m *Manager) place(e *episode, end time.Time) {
 	if home == nil {
 		sum := sha256.Sum256([]byte("incident\x00" + e.finding.ID))
 		home = newState(Incident{
-			ID: "i-" + hex.EncodeToString(sum[:8]), Status: Open,
-			Started: e.finding.WindowStart, Ended: e.finding.WindowEnd, Opened: end,
+			ID: "i-" + hex.EncodeToString(sum[:8]), Started: e.finding.WindowStart, Ended: e.finding.WindowEnd, Opened: end,
 		})
-		m.open[home.ID] = home
+		if e.incident != nil && e.incident.ID == home.ID {
+			home = e.incident
+		}
+		m.admit(home)
 	}
 	e.incident, e.finding.Incident = home, home.ID
 	home.findings[e.finding.ID] = e
@@ -217,7 +243,7 @@ func (m *Manager) Advance(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, e := range m.episodes {
-		if e.finding.WindowEnd.Add(m.cfg.EpisodeGap).Before(now) {
+		if e.finding.WindowEnd.Add(m.cfg.EpisodeGap + e.keep).Before(now) {
 			delete(m.episodes, key)
 		}
 	}

@@ -25,6 +25,14 @@ func found(kind, src, dst string, from, to float64) detect.Finding {
 	}
 }
 
+func window(from, to float64) detect.Window {
+	return detect.Window{Start: minute(from), End: minute(to)}
+}
+
+func windowOf(f detect.Finding) detect.Window {
+	return detect.Window{Start: f.WindowStart, End: f.WindowEnd}
+}
+
 // all returns every incident that m has, stored or not, by what it still holds.
 func all(m *incident.Manager) []incident.Incident {
 	m.Flush()
@@ -74,7 +82,7 @@ func TestFindingsBecomeIncidents(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m := incident.New(incident.DefaultConfig())
 			for _, f := range test.findings {
-				m.Observe([]detect.Finding{f}, f.WindowEnd)
+				m.Observe([]detect.Finding{f}, windowOf(f))
 			}
 			var got []group
 			for _, i := range all(m) {
@@ -93,7 +101,7 @@ func TestAnEpisodeKeepsItsIDAndTheBestEvidence(t *testing.T) {
 	strong.Score, strong.Severity, strong.PValue, strong.Summary = 0.9, detect.Critical, 1e-9, "peak"
 	late.Score, late.Summary, late.Entity.Host = 0.6, "tail", "other"
 	for _, f := range []detect.Finding{weak, strong, late} {
-		m.Observe([]detect.Finding{f}, f.WindowEnd)
+		m.Observe([]detect.Finding{f}, windowOf(f))
 	}
 	changes := m.Pending()
 	if len(changes) != 1 || len(changes[0].Findings) != 1 {
@@ -112,7 +120,7 @@ func TestAnEpisodeKeepsItsIDAndTheBestEvidence(t *testing.T) {
 
 func TestOnlyNewsIsPending(t *testing.T) {
 	m := incident.New(incident.DefaultConfig())
-	observe := func(f detect.Finding) { m.Observe([]detect.Finding{f}, f.WindowEnd) }
+	observe := func(f detect.Finding) { m.Observe([]detect.Finding{f}, windowOf(f)) }
 	steps := []struct {
 		name             string
 		do               func()
@@ -177,7 +185,7 @@ func TestRestoreNeitherLosesNorDoubles(t *testing.T) {
 		}
 		for i := 0; i < len(windows); i++ {
 			end := minute(float64(i) + 1)
-			m.Observe(windows[i], end)
+			m.Observe(windows[i], window(float64(i), float64(i)+1))
 			m.Advance(end)
 			keep()
 			if i == crashAfter {
@@ -213,7 +221,7 @@ func TestRestoreNeitherLosesNorDoubles(t *testing.T) {
 
 func TestRestoredIncidentsAreToldOnceMore(t *testing.T) {
 	m := incident.New(incident.DefaultConfig())
-	m.Observe([]detect.Finding{found("beacon", "a", "b", 0, 1)}, minute(1))
+	m.Observe([]detect.Finding{found("beacon", "a", "b", 0, 1)}, window(0, 1))
 	before := m.Pending()
 	m = incident.New(incident.DefaultConfig())
 	m.Restore([]incident.Incident{before[0].Incident}, before[0].Findings)
@@ -228,7 +236,7 @@ func TestTooManyOpenFindingsEndTheQuietest(t *testing.T) {
 	cfg.MaxOpen = 100
 	m := incident.New(cfg)
 	for i := range 150 {
-		m.Observe([]detect.Finding{found("beacon", fmt.Sprint("a", i), "", 0, 1+float64(i)/1000)}, minute(2))
+		m.Observe([]detect.Finding{found("beacon", fmt.Sprint("a", i), "", 0, 1+float64(i)/1000)}, window(1, 2))
 	}
 	if _, findings := m.Counts(); findings != 100 {
 		t.Errorf("%d findings are open, want 100", findings)
@@ -259,6 +267,48 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 		if test.key != "" && (err == nil || !slices.Contains([]string{test.key}, err.Error()[:min(len(test.key), len(err.Error()))])) {
 			t.Errorf("%s: %v", test.key, err)
+		}
+	}
+}
+
+// A window of a day shows for a day what ended long ago: that is no news, and
+// when it goes on it is the same finding, and the same incident opens again.
+func TestALongWindowShowsWhatEndedLongAgo(t *testing.T) {
+	cfg := incident.DefaultConfig()
+	m := incident.New(cfg)
+	var saved []incident.Change
+	keep := func() (changes []incident.Change) {
+		changes = m.Pending()
+		m.Stored(changes)
+		saved = append(saved, changes...)
+		return changes
+	}
+	observe := func(to, now float64) []incident.Change {
+		m.Observe([]detect.Finding{found("beacon", "a", "b", 0, to)}, window(now-24*60, now))
+		m.Advance(minute(now))
+		return keep()
+	}
+	first := observe(100, 110)
+	if len(first) != 1 || !first[0].Notable {
+		t.Fatalf("first: %+v", first)
+	}
+	if closed := observe(100, 120); len(closed) != 1 || closed[0].Incident.Status != incident.Closed {
+		t.Fatalf("after twenty quiet minutes: %+v", closed)
+	}
+	for now := 130.0; now < 600; now += 10 {
+		if changes := observe(100, now); len(changes) != 0 {
+			t.Fatalf("at minute %v: %+v", now, changes)
+		}
+	}
+	restored := incident.New(cfg)
+	last := saved[len(saved)-1]
+	restored.Restore([]incident.Incident{last.Incident}, last.Findings)
+	for name, manager := range map[string]*incident.Manager{"": m, "after a restart, ": restored} {
+		m = manager
+		again := observe(600, 610)
+		if len(again) != 1 || again[0].Incident.ID != first[0].Incident.ID || again[0].Incident.Status != incident.Open ||
+			len(again[0].Findings) != 1 || again[0].Findings[0].ID != first[0].Findings[0].ID || !again[0].Incident.Ended.Equal(minute(600)) {
+			t.Errorf("%swhen it goes on: %+v", name, again)
 		}
 	}
 }

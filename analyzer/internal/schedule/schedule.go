@@ -220,7 +220,7 @@ func (s *Scheduler) step(ctx context.Context, d detect.Detector, manager *incide
 		s.Explain(w, &findings[i])
 	}
 	s.setMark(d, w.End)
-	manager.Observe(findings, w.End)
+	manager.Observe(findings, w)
 	manager.Advance(s.lowWater())
 	if err := s.keep(ctx, manager); err != nil {
 		return err
@@ -372,7 +372,7 @@ func Backtest(ctx context.Context, detectors []detect.Detector, explain Explaine
 			explain(window, &findings[i])
 		}
 		marks[best] = window.End
-		manager.Observe(findings, window.End)
+		manager.Observe(findings, window)
 		manager.Advance(window.End)
 		collect()
 	}

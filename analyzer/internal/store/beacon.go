@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -50,4 +51,26 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 		return nil
 	})
 	return rows, doing("conversations", err)
+}
+
+// Clients implements beacon.Source. It counts by the rollup, to the minute.
+func (s *Store) Clients(ctx context.Context, w detect.Window, services []beacon.Service) (map[beacon.Service]uint64, error) {
+	clients := make(map[beacon.Service]uint64)
+	p := params{"past_from": w.Start, "past_to": w.End, "dst": texts(services, func(s *beacon.Service) netip.Addr { return s.Addr })}
+	err := s.query(ctx, `
+SELECT dst_ip, dst_port, proto, uniqCombined(src_ip)
+FROM flows_1m
+WHERE `+pastMinute+` AND connections > 0 AND has(arrayMap(a -> toIPv6(a), {dst:Array(String)}), dst_ip)
+GROUP BY dst_ip, dst_port, proto`, p, func(r driver.Rows) error {
+		var (
+			service beacon.Service
+			dst     address
+			n       uint64
+		)
+		err := r.Scan(&dst, &service.Port, &service.Proto, &n)
+		service.Addr = dst.Addr
+		clients[service] = n
+		return err
+	})
+	return clients, doing("clients of services", err)
 }

@@ -114,6 +114,7 @@ func explainScan(f *detect.Finding, metric string) string {
 		"failed_share":         "avg(failed)",
 		"connections_started":  "sum(attempts)",
 		"duration":             "dateDiff('millisecond', min(first), max(last)) / 1000",
+		scan.PortMetric:        "any(dst_port)",
 	}[metric]
 	if aggregate == "" {
 		return ""
@@ -121,8 +122,14 @@ func explainScan(f *detect.Finding, metric string) string {
 	condition := about(f)
 	if f.Kind == scan.PortScan {
 		condition += " AND proto IN (6, 17)"
-	} else if condition += ofPort(f); f.Entity.Port == 0 {
-		condition += " AND proto IN (1, 58)"
+	}
+	for _, e := range f.Evidence {
+		if e.Metric == scan.PortMetric {
+			condition += " AND dst_port = " + strconv.Itoa(int(e.Value))
+			if e.Value == 0 {
+				condition += " AND proto IN (1, 58)"
+			}
+		}
 	}
 	return "SELECT " + aggregate + " FROM (" + targetsOf(condition) + ")"
 }

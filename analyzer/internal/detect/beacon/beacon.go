@@ -23,7 +23,9 @@
 // clients is a service that is polled, and a client with MaxPeers regular
 // servers on one port is a monitor; neither is reported. To count here half of
 // MinConnections and p ≤ 0.01 suffice, so that the first of many is not reported
-// before the others. No port number has a meaning of its own, so a lone NTP client or a health check of one server is
+// before the others. A port with MaxClients clients of any kind in the recent past
+// is a public service, at which brute forcers and crawlers keep time too; MaxClients
+// is for short windows, which cannot tell them apart. No port number has a meaning of its own, so a lone NTP client or a health check of one server is
 // reported: it is a beacon in every respect that flows show.
 //
 // What it cannot see: calls within one long connection (HTTP/2, WebSocket);
@@ -70,6 +72,16 @@ type Row struct {
 // maxStarts conversations, those with the most first, limit at most.
 type Source interface {
 	Conversations(ctx context.Context, w detect.Window, minStarts, maxStarts, limit int) ([]Row, error)
+	// Clients returns how many addresses opened conversations with each of
+	// services in w.
+	Clients(ctx context.Context, w detect.Window, services []Service) (map[Service]uint64, error)
+}
+
+// Service is a port of a responder.
+type Service struct {
+	Addr  netip.Addr
+	Port  uint16
+	Proto uint8
 }
 
 // Detector implements detect.Detector.
@@ -94,11 +106,23 @@ func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Find
 	if err != nil {
 		return nil, fmt.Errorf("read conversations: %w", err)
 	}
-	return Score(d.cfg, rows), nil
+	candidates := Candidates(d.cfg, rows)
+	if len(candidates) == 0 || d.cfg.MaxClients == 0 {
+		return Findings(d.cfg, w, candidates, nil), nil
+	}
+	services := make([]Service, len(candidates))
+	for i, c := range candidates {
+		services[i] = c.server()
+	}
+	clients, err := d.source.Clients(ctx, detect.Window{Start: w.End.Add(-d.cfg.ClientHistory), End: w.End}, services)
+	if err != nil {
+		return nil, fmt.Errorf("read clients of services: %w", err)
+	}
+	return Findings(d.cfg, w, candidates, clients), nil
 }
 
-// rhythm is what the intervals of one row show.
-type rhythm struct {
+// Rhythm is what the intervals of one row show.
+type Rhythm struct {
 	row         *Row
 	n, inBand   int
 	median      float64 // seconds
@@ -107,7 +131,7 @@ type rhythm struct {
 	first, last time.Time
 }
 
-func measure(cfg Config, r *Row) rhythm {
+func measure(cfg Config, r *Row) Rhythm {
 	var starts []time.Time
 	for _, t := range r.Starts {
 		if len(starts) == 0 || t.Sub(starts[len(starts)-1]) >= cfg.Collapse {
@@ -115,13 +139,13 @@ func measure(cfg Config, r *Row) rhythm {
 		}
 	}
 	if len(starts) < max(3, cfg.MinConnections/2) {
-		return rhythm{row: r, p: 1}
+		return Rhythm{row: r, p: 1}
 	}
 	intervals := make([]float64, len(starts)-1)
 	for i := range intervals {
 		intervals[i] = starts[i+1].Sub(starts[i]).Seconds()
 	}
-	m := rhythm{row: r, n: len(intervals), first: starts[0], last: starts[len(starts)-1]}
+	m := Rhythm{row: r, n: len(intervals), first: starts[0], last: starts[len(starts)-1]}
 	m.median = stat.Median(intervals)
 	for _, d := range intervals {
 		if math.Abs(d-m.median) <= (m.median-cfg.Collapse.Seconds())/2 {
@@ -140,27 +164,26 @@ func measure(cfg Config, r *Row) rhythm {
 const peerP = 0.01
 
 // regular reports whether m counts for popularity.
-func (m *rhythm) regular(cfg Config) bool {
+func (m *Rhythm) regular(cfg Config) bool {
 	return m.n > 0 && m.p <= peerP && m.dispersion <= cfg.MaxDispersion
 }
 
 // enough reports whether there is enough of m to judge it by itself.
-func (m *rhythm) enough(cfg Config) bool {
+func (m *Rhythm) enough(cfg Config) bool {
 	return m.n+1 >= cfg.MinConnections && m.median >= cfg.MinInterval.Seconds() && m.last.Sub(m.first) >= cfg.MinSpan
 }
 
-type service struct {
-	addr  netip.Addr
-	port  uint16
-	proto uint8
-}
+// server and client are what the popularity of m counts by: who answers, and who
+// asks on which port.
+func (m *Rhythm) server() Service { return Service{m.row.Dst, m.row.Port, m.row.Proto} }
+func (m *Rhythm) client() Service { return Service{m.row.Src, m.row.Port, m.row.Proto} }
 
-// Score judges the rows of one window. The findings come in order of score, the
-// highest first.
-func Score(cfg Config, rows []Row) []detect.Finding {
-	rhythms := make([]rhythm, len(rows))
+// Candidates returns the rows of one window that are regular and not popular
+// among themselves, in order of score, the highest first.
+func Candidates(cfg Config, rows []Row) []Rhythm {
+	rhythms := make([]Rhythm, len(rows))
 	var ps []float64
-	clients, servers := make(map[service]int), make(map[service]int)
+	clients, servers := make(map[Service]int), make(map[Service]int)
 	for i := range rows {
 		m := measure(cfg, &rows[i])
 		rhythms[i] = m
@@ -168,29 +191,41 @@ func Score(cfg Config, rows []Row) []detect.Finding {
 			ps = append(ps, m.p)
 		}
 		if m.regular(cfg) {
-			clients[service{m.row.Dst, m.row.Port, m.row.Proto}]++
-			servers[service{m.row.Src, m.row.Port, m.row.Proto}]++
+			clients[m.server()]++
+			servers[m.client()]++
 		}
 	}
 	threshold := stat.Benjamini(ps, len(ps), cfg.FalseDiscoveryRate)
+	rhythms = slices.DeleteFunc(rhythms, func(m Rhythm) bool {
+		return !m.enough(cfg) || !m.regular(cfg) || m.p > threshold || clients[m.server()] >= cfg.MaxPeers || servers[m.client()] >= cfg.MaxPeers
+	})
+	slices.SortStableFunc(rhythms, func(a, b Rhythm) int { return cmp.Compare(b.score, a.score) })
+	return rhythms
+}
+
+// Findings returns the findings of window w: the candidates whose service does
+// not have too many clients.
+func Findings(cfg Config, w detect.Window, candidates []Rhythm, clients map[Service]uint64) []detect.Finding {
 	var findings []detect.Finding
-	for _, m := range rhythms {
-		of, on := clients[service{m.row.Dst, m.row.Port, m.row.Proto}], servers[service{m.row.Src, m.row.Port, m.row.Proto}]
-		if m.enough(cfg) && m.regular(cfg) && m.p <= threshold && of < cfg.MaxPeers && on < cfg.MaxPeers {
-			findings = append(findings, finding(&m))
+	for _, m := range candidates {
+		if cfg.MaxClients == 0 || clients[m.server()] < cfg.MaxClients {
+			findings = append(findings, finding(w, &m))
 		}
 	}
-	slices.SortStableFunc(findings, func(a, b detect.Finding) int { return cmp.Compare(b.Score, a.Score) })
 	return findings
 }
 
-func finding(m *rhythm) detect.Finding {
+func finding(w detect.Window, m *Rhythm) detect.Finding {
 	r := m.row
+	end := m.last
+	if due := m.last.Add(time.Duration(2 * m.median * float64(time.Second))); due.After(w.End) {
+		end = w.End // the next call is not overdue: it goes on
+	}
 	var chance float64 = chanceDispersion
 	return detect.Finding{
 		Detector: "beacon", Kind: Kind,
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
-		WindowStart: m.first, WindowEnd: m.last, Score: m.score, PValue: m.p, Severity: detect.Medium,
+		WindowStart: m.first, WindowEnd: end, Score: m.score, PValue: m.p, Severity: detect.Medium,
 		Summary: fmt.Sprintf("%s called %s port %d every %s, %d times with a typical deviation of %.0f %%.",
 			r.Src, r.Dst, r.Port, seconds(m.median), m.n+1, 100*m.dispersion),
 		Evidence: []detect.Evidence{

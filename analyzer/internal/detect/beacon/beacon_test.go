@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
 )
 
 var at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -23,7 +25,11 @@ func row(src, dst string, n int, gap func(i int) float64) Row {
 	return r
 }
 
-func TestScore(t *testing.T) {
+func score(cfg Config, rows ...Row) []detect.Finding {
+	return Findings(cfg, detect.Window{Start: at, End: at.Add(cfg.Window)}, Candidates(cfg, rows), nil)
+}
+
+func TestFindings(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, 2))
 	jitter := func(mean, share float64) func(int) float64 {
 		return func(int) float64 { return mean * (1 + share*(2*dice.Float64()-1)) }
@@ -48,7 +54,7 @@ func TestScore(t *testing.T) {
 		{"a call every minute is slow work", SlowConfig(), row("10.0.0.1", "192.0.2.1", 200, jitter(60, 0.1)), true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			findings := Score(test.cfg, []Row{test.row})
+			findings := score(test.cfg, test.row)
 			if (len(findings) == 1) != test.found {
 				t.Errorf("%+v; measured %+v", findings, measure(test.cfg, &test.row))
 			}
@@ -76,14 +82,14 @@ func TestPopularServicesAndMonitorsAreLeftOut(t *testing.T) {
 		rows []Row
 		want int
 	}{{"six clients of one service", service, 0}, {"six servers of one client", monitor, 0}, {"four servers of one client", few, 4}} {
-		if got := len(Score(FastConfig(), test.rows)); got != test.want {
+		if got := len(score(FastConfig(), test.rows...)); got != test.want {
 			t.Errorf("%s: %d findings, want %d", test.name, got, test.want)
 		}
 	}
 	// Siblings that have called only half as often as is needed count already.
 	early := append(slices.Clone(monitor[:1]), row("10.0.0.1", "192.0.2.2", 6, clock), row("10.0.0.1", "192.0.2.3", 6, clock),
 		row("10.0.0.1", "192.0.2.4", 6, clock), row("10.0.0.1", "192.0.2.5", 6, clock))
-	if got := len(Score(FastConfig(), early)); got != 0 {
+	if got := len(score(FastConfig(), early...)); got != 0 {
 		t.Errorf("the first of many siblings: %d findings, want 0", got)
 	}
 }
@@ -105,7 +111,7 @@ func TestChanceIsNotDiscovered(t *testing.T) {
 			m := measure(cfg, &rows[i])
 			inBand, intervals = inBand+m.inBand, intervals+m.n
 		}
-		if len(Score(cfg, rows)) > 0 {
+		if len(score(cfg, rows...)) > 0 {
 			discoveries++
 		}
 	}
@@ -125,5 +131,31 @@ func TestTheDispersionOfChance(t *testing.T) {
 	r := row("10.0.0.1", "192.0.2.1", 200_000, func(int) float64 { return 6 * dice.ExpFloat64() })
 	if m := measure(cfg, &r); math.Abs(m.dispersion-chanceDispersion) > 0.01 {
 		t.Errorf("dispersion is %v, want %v", m.dispersion, chanceDispersion)
+	}
+}
+
+func TestAPublicServiceIsLeftOut(t *testing.T) {
+	cfg := FastConfig()
+	candidates := Candidates(cfg, []Row{row("10.0.0.1", "192.0.2.1", 20, func(int) float64 { return 7 })})
+	if len(candidates) != 1 {
+		t.Fatalf("candidates: %+v", candidates)
+	}
+	window := detect.Window{Start: at, End: at.Add(5 * time.Minute)}
+	for clients, want := range map[uint64]int{1: 1, 9: 1, 10: 0} {
+		got := Findings(cfg, window, candidates, map[Service]uint64{{netip.MustParseAddr("192.0.2.1"), 443, 6}: clients})
+		if len(got) != want {
+			t.Errorf("%d clients: %d findings, want %d", clients, len(got), want)
+		}
+	}
+}
+
+func TestABeaconGoesOnUntilACallIsOverdue(t *testing.T) {
+	clock := row("10.0.0.1", "192.0.2.1", 20, func(int) float64 { return 5 })
+	last := clock.Starts[19]
+	for after, end := range map[time.Duration]time.Time{8 * time.Second: last.Add(8 * time.Second), time.Minute: last} {
+		f := Findings(FastConfig(), detect.Window{Start: at, End: last.Add(after)}, Candidates(FastConfig(), []Row{clock}), nil)
+		if len(f) != 1 || !f[0].WindowEnd.Equal(end) {
+			t.Errorf("%v after the last call: %+v, want it to end at %v", after, f, end)
+		}
 	}
 }

@@ -18,6 +18,8 @@ type Config struct {
 	Collapse       time.Duration `yaml:"collapse"`        // connections closer together than this count once
 	MaxDispersion  float64       `yaml:"max_dispersion"`  // largest MAD/median of the intervals; 0 is a clock, 0.69 is chance
 	MaxPeers       int           `yaml:"max_peers"`       // a port with this many regular clients is a service, a client with this many regular servers a monitor
+	MaxClients     uint64        `yaml:"max_clients"`     // a port with this many clients in client_history is a public service; 0 for no limit
+	ClientHistory  time.Duration `yaml:"client_history"`  // the time in which clients are counted
 	// FalseDiscoveryRate is over all pairs of one window with enough connections.
 	FalseDiscoveryRate float64 `yaml:"false_discovery_rate"`
 	MaxRows            int     `yaml:"max_rows"` // pairs taken from one window, those with the most connections first
@@ -29,7 +31,7 @@ func FastConfig() Config {
 	return Config{
 		Enabled: true, Cadence: detect.Cadence{Window: 5 * time.Minute, Step: 10 * time.Second},
 		MinConnections: 10, MinInterval: 2 * time.Second, MinSpan: 40 * time.Second, Collapse: 500 * time.Millisecond,
-		MaxDispersion: 0.3, MaxPeers: 5, FalseDiscoveryRate: 0.001, MaxRows: 5000,
+		MaxDispersion: 0.3, MaxPeers: 5, MaxClients: 10, ClientHistory: 6 * time.Hour, FalseDiscoveryRate: 0.001, MaxRows: 5000,
 	}
 }
 
@@ -39,7 +41,7 @@ func SlowConfig() Config {
 	return Config{
 		Enabled: true, Cadence: detect.Cadence{Window: 24 * time.Hour, Step: 10 * time.Minute},
 		MinConnections: 20, MinInterval: 30 * time.Second, MinSpan: 2 * time.Hour, Collapse: 5 * time.Second,
-		MaxDispersion: 0.3, MaxPeers: 5, FalseDiscoveryRate: 0.001, MaxRows: 5000,
+		MaxDispersion: 0.3, MaxPeers: 5, ClientHistory: 6 * time.Hour, FalseDiscoveryRate: 0.001, MaxRows: 5000,
 	}
 }
 
@@ -61,6 +63,8 @@ func (c *Config) Validate() error {
 		return errors.New("max_dispersion: must be between 0 and 0.69, that of chance")
 	case c.MaxPeers < 2:
 		return errors.New("max_peers: must be at least 2")
+	case c.ClientHistory < time.Minute || c.ClientHistory > 30*24*time.Hour:
+		return errors.New("client_history: must be 1m to 720h, for which the rollup is kept")
 	case !(c.FalseDiscoveryRate > 0 && c.FalseDiscoveryRate < 1):
 		return errors.New("false_discovery_rate: must be between 0 and 1")
 	case c.MaxRows < 1:

@@ -43,6 +43,10 @@ const (
 	HostScan = "host_scan"
 )
 
+// PortMetric is the metric of the evidence that holds the port of a host scan: it
+// is no part of the entity, because a scan of a network for many ports is one.
+const PortMetric = "port_of_most_hosts"
+
 // Config tunes the detector.
 type Config struct {
 	Enabled            bool `yaml:"enabled"`
@@ -129,7 +133,30 @@ func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Find
 	if err != nil {
 		return nil, fmt.Errorf("read host scans: %w", err)
 	}
-	return append(Score(d.cfg, ports, pairs), Score(d.cfg, hosts, sources)...), nil
+	return append(Score(d.cfg, ports, pairs), widest(Score(d.cfg, hosts, sources))...), nil
+}
+
+// widest leaves of each initiator's host scans the one with the most targets,
+// and adds to it on how many ports it scanned: who scans a network for a hundred
+// ports scans it once.
+func widest(scans []detect.Finding) []detect.Finding {
+	var findings []detect.Finding
+	at, ports := make(map[string]int), make(map[string]int)
+	for _, f := range scans {
+		ports[f.Entity.Src]++
+		if i, ok := at[f.Entity.Src]; !ok {
+			at[f.Entity.Src] = len(findings)
+			findings = append(findings, f)
+		} else if f.Score > findings[i].Score {
+			findings[i] = f
+		}
+	}
+	for i, f := range findings {
+		if n := ports[f.Entity.Src]; n > 1 {
+			findings[i].Summary += fmt.Sprintf(" It scanned %d ports in this way.", n)
+		}
+	}
+	return findings
 }
 
 // Score judges the rows of one window, of which tested entities were looked at in all.
@@ -162,7 +189,7 @@ func finding(cfg Config, r Row, p, share float64) detect.Finding {
 		f.Summary = fmt.Sprintf("%s tried %d ports of %s within %s; %d of them gave no useful answer.",
 			r.Src, r.Targets, r.Dst, span(r), r.Failed)
 	} else {
-		f.Kind, f.Entity.Port = HostScan, r.Port
+		f.Kind = HostScan
 		metric, unit = "distinct_hosts_tried", "hosts"
 		f.Summary = fmt.Sprintf("%s tried %s on %d hosts within %s; %d of them gave no useful answer.",
 			r.Src, service(r.Proto, r.Port), r.Targets, span(r), r.Failed)
@@ -175,6 +202,9 @@ func finding(cfg Config, r Row, p, share float64) detect.Finding {
 		{ID: "failed_share", Metric: "failed_share", Value: share, Unit: "ratio", Baseline: &benign},
 		{ID: "attempts", Metric: "connections_started", Value: float64(r.Attempts), Unit: "connections"},
 		{ID: "duration", Metric: "duration", Value: r.Last.Sub(r.First).Seconds(), Unit: "s"},
+	}
+	if f.Kind == HostScan {
+		f.Evidence = append(f.Evidence, detect.Evidence{ID: "port", Metric: PortMetric, Value: float64(r.Port), Unit: "port"})
 	}
 	return f
 }

@@ -62,3 +62,19 @@ func TestWordsNameTheService(t *testing.T) {
 		}
 	}
 }
+
+func TestAScanOfANetworkForManyPortsIsOneFinding(t *testing.T) {
+	var rows []Row
+	for port := range uint16(100) {
+		r := row(20, 20)
+		if r.Dst, r.Proto, r.Port = (netip.Addr{}), 6, port+1; port == 42 {
+			r.Targets, r.Failed = 30, 30
+		}
+		rows = append(rows, r)
+	}
+	findings := widest(Score(DefaultConfig(), rows, 100))
+	want := "10.0.0.9 tried TCP port 43 on 30 hosts within 3s; 30 of them gave no useful answer. It scanned 100 ports in this way."
+	if len(findings) != 1 || findings[0].Summary != want || findings[0].Entity != (detect.Entity{Src: "10.0.0.9", Host: "a"}) {
+		t.Errorf("%+v", findings)
+	}
+}
