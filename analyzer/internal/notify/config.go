@@ -60,6 +60,9 @@ func (c Config) Validate() error {
 		if len(w.Secrets) == 0 {
 			return fmt.Errorf("webhooks[%d].secrets: must hold at least one secret (make one: echo whsec_$(openssl rand -base64 32))", i)
 		}
+		if _, _, err := w.resolve(); err != nil {
+			return fmt.Errorf("webhooks[%d].%w", i, err)
+		}
 	}
 	return nil
 }
@@ -68,21 +71,21 @@ func (c Config) Validate() error {
 func (w Webhook) resolve() (target string, keys [][]byte, err error) {
 	target, err = w.URL.Value()
 	if err != nil {
-		return "", nil, fmt.Errorf("webhook %s: url: %w", w.Name, err)
+		return "", nil, fmt.Errorf("url: %w", err)
 	}
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return "", nil, fmt.Errorf("webhook %s: url: not an http or https URL", w.Name)
+		return "", nil, errors.New("url: not an http or https URL")
 	}
 	for i, s := range w.Secrets {
 		text, err := s.Value()
 		if err != nil {
-			return "", nil, fmt.Errorf("webhook %s: secrets[%d]: %w", w.Name, i, err)
+			return "", nil, fmt.Errorf("secrets[%d]: %w", i, err)
 		}
 		encoded, ok := strings.CutPrefix(text, "whsec_")
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		if !ok || err != nil || len(key) < 24 || len(key) > 64 {
-			return "", nil, fmt.Errorf("webhook %s: secrets[%d]: want whsec_ and base64 of 24 to 64 bytes", w.Name, i)
+			return "", nil, fmt.Errorf("secrets[%d]: want whsec_ and base64 of 24 to 64 bytes", i)
 		}
 		keys = append(keys, key)
 	}

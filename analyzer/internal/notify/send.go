@@ -31,7 +31,7 @@ type sender struct {
 func newSender(w Webhook, timeout time.Duration) (*sender, error) {
 	target, keys, err := w.resolve()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("webhook %s: %w", w.Name, err)
 	}
 	dialer := &net.Dialer{Timeout: timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		return allowed(address, w.AllowNetworks)
