@@ -66,7 +66,7 @@ func (p *Player) Run(ctx context.Context) error {
 	stream := uint64(0)
 	play := func(pause pause, once func(context.Context, *rand.Rand) error) {
 		stream++
-		dice := rand.New(rand.NewPCG(p.Seed, stream)) //nolint:gosec // a rhythm that must be the same for the same seed, not a secret
+		dice := rand.New(rand.NewPCG(p.Seed, stream)) // a rhythm that must be the same for the same seed, not a secret
 		group.Go(func() error {
 			for pause.wait(ctx, dice) {
 				if err := once(ctx, dice); err != nil && ctx.Err() == nil {
