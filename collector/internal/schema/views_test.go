@@ -31,7 +31,7 @@ func answers(t *testing.T, b *bed) {
 	if _, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	base := time.Now().UTC().Format("toDateTime64('2006-01-02 15:04:05', 3, 'UTC')") // one instant for every row
+	base := "toDateTime64('" + time.Now().UTC().Format(time.DateTime) + "', 3, 'UTC')" // one instant for every row
 	fill := func(query string) string {
 		return strings.NewReplacer("%", b.conn.Database, "now64(3)", base).Replace(query)
 	}
