@@ -152,7 +152,7 @@ func holder() string {
 // await returns the key-value bucket as soon as JetStream has it and ClickHouse
 // has the tables. It says once what it waits for.
 func (a *App) await(ctx context.Context, js jetstream.JetStream) (kv jetstream.KeyValue, err error) {
-	err = a.until(ctx, "waiting for jetstream", func(ctx context.Context) (err error) {
+	err = a.until(ctx, "jetstream", func(ctx context.Context) (err error) {
 		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: schedule.Bucket, Description: "marks and the lease of the analyzer", History: 1, MaxBytes: 16 << 20,
 		})
@@ -161,12 +161,12 @@ func (a *App) await(ctx context.Context, js jetstream.JetStream) (kv jetstream.K
 	if err != nil {
 		return nil, err
 	}
-	return kv, a.until(ctx, "waiting for clickhouse", a.store.Ping)
+	return kv, a.until(ctx, "clickhouse", a.store.Ping)
 }
 
-// until calls do until it succeeds, and logs message when the reason why it does
-// not is new. It returns an error only when ctx has ended.
-func (a *App) until(ctx context.Context, message string, do func(context.Context) error) error {
+// until calls do until it succeeds, and logs for what it waits when the reason
+// is new. It returns an error only when ctx has ended.
+func (a *App) until(ctx context.Context, what string, do func(context.Context) error) error {
 	said := ""
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -177,7 +177,7 @@ func (a *App) until(ctx context.Context, message string, do func(context.Context
 		}
 		if err.Error() != said {
 			said = err.Error()
-			a.log.Info(message, "reason", err)
+			a.log.Info("waiting", "for", what, "reason", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -167,10 +167,16 @@ func TestDetectors(t *testing.T) {
 			dice := rand.New(rand.NewPCG(1, uint64(i)))
 			at := start.Add(time.Duration(dice.IntN(10_000)) * time.Millisecond)
 			db.Insert(t, "watched-1", ordinary(at.Add(-sc.past), sc.past+2*time.Minute, dice))
-			db.Insert(t, "watched-1", sc.flows(at, dice))
+			flows, to := sc.flows(at, dice), at.Add(time.Minute)
+			db.Insert(t, "watched-1", flows)
+			for _, f := range flows {
+				if f.Start.After(to) {
+					to = f.Start
+				}
+			}
 			detectors := DefaultDetectors()
 			run := func() []detect.Finding {
-				findings, err := schedule.Backtest(t.Context(), detectors.list(s), s.Explain, incident.DefaultConfig(), at.Add(-30*time.Second), at.Add(5*time.Minute))
+				findings, err := schedule.Backtest(t.Context(), detectors.list(s), s.Explain, incident.DefaultConfig(), at.Add(-30*time.Second), to.Add(30*time.Second))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -16,6 +16,7 @@ import (
 type Detectors struct {
 	Volume       volume.Config       `yaml:"volume"`
 	Scan         scan.Config         `yaml:"scan"`
+	ScanSlow     scan.Config         `yaml:"scan_slow"`   // over a day
 	Beacon       beacon.Config       `yaml:"beacon"`      // calls every few seconds
 	BeaconSlow   beacon.Config       `yaml:"beacon_slow"` // calls every half minute to hour
 	Exfiltration exfiltration.Config `yaml:"exfiltration"`
@@ -24,7 +25,7 @@ type Detectors struct {
 // DefaultDetectors returns every detector's defaults.
 func DefaultDetectors() Detectors {
 	return Detectors{
-		Volume: volume.DefaultConfig(), Scan: scan.DefaultConfig(), Beacon: beacon.FastConfig(),
+		Volume: volume.DefaultConfig(), Scan: scan.FastConfig(), ScanSlow: scan.SlowConfig(), Beacon: beacon.FastConfig(),
 		BeaconSlow: beacon.SlowConfig(), Exfiltration: exfiltration.DefaultConfig(),
 	}
 }
@@ -41,6 +42,7 @@ func (d *Detectors) entries() []entry {
 	return []entry{
 		{"volume", d.Volume.Enabled, &d.Volume, func(n string, s *store.Store) detect.Detector { return volume.New(n, d.Volume, s) }},
 		{"scan", d.Scan.Enabled, &d.Scan, func(n string, s *store.Store) detect.Detector { return scan.New(n, d.Scan, s) }},
+		{"scan_slow", d.ScanSlow.Enabled, &d.ScanSlow, func(n string, s *store.Store) detect.Detector { return scan.New(n, d.ScanSlow, s) }},
 		{"beacon", d.Beacon.Enabled, &d.Beacon, func(n string, s *store.Store) detect.Detector { return beacon.New(n, d.Beacon, s) }},
 		{"beacon_slow", d.BeaconSlow.Enabled, &d.BeaconSlow, func(n string, s *store.Store) detect.Detector { return beacon.New(n, d.BeaconSlow, s) }},
 		{"exfiltration", d.Exfiltration.Enabled, &d.Exfiltration, func(n string, s *store.Store) detect.Detector { return exfiltration.New(n, d.Exfiltration, s) }},

@@ -12,6 +12,7 @@ import (
 // those of the SQL columns.
 type Severity uint8
 
+// Severities, the least first.
 const (
 	Info Severity = iota + 1
 	Low

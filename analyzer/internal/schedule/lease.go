@@ -118,7 +118,7 @@ func (l *Lease) hold(ctx context.Context, revision uint64, work func(context.Con
 		}
 	}
 	<-done
-	if ctx.Err() != nil && context.Cause(working) != errLost {
+	if ctx.Err() != nil && !errors.Is(context.Cause(working), errLost) {
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if err := l.KV.Delete(release, l.Key, jetstream.LastRevision(revision)); err != nil {

@@ -113,7 +113,7 @@ func explainScan(f *detect.Finding, metric string) string {
 		"targets_failed":       "sum(failed)",
 		"failed_share":         "avg(failed)",
 		"connections_started":  "sum(attempts)",
-		"duration":             "dateDiff('millisecond', min(first), max(last)) / 1000",
+		"duration":             "dateDiff('millisecond', min(first), max(first)) / 1000",
 		scan.PortMetric:        "any(dst_port)",
 	}[metric]
 	if aggregate == "" {

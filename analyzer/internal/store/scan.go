@@ -17,15 +17,15 @@ const probes = inWindow + " AND " + begun + ` AND (proto = 6 OR proto = 17 AND d
 
 // targetsOf is the query for probes by target: a target failed if every
 // conversation with it did, whoever saw it; attempts are those of the agent that
-// saw the most. condition is added to the one on flows.
+// saw the most; first is when it was tried first. condition is added to the one on flows.
 func targetsOf(condition string) string {
 	return `
     SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts,
-        min(first) AS first, max(last) AS last, groupUniqArray(4)(agent) AS agents
+        min(first) AS first, groupUniqArray(4)(agent) AS agents
     FROM
     (
         SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed, count() AS attempts,
-            min(start) AS first, max(start) AS last
+            min(start) AS first
         FROM flows
         WHERE ` + probes + condition + `
         GROUP BY agent, interface, src_ip, dst_ip, proto, dst_port
@@ -33,7 +33,7 @@ func targetsOf(condition string) string {
     GROUP BY src_ip, dst_ip, proto, dst_port`
 }
 
-const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), min(first), max(last),
+const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), min(first), max(first),
     if(length(arrayDistinct(arrayFlatten(groupArray(agents)))) = 1, any(agents)[1], '')`
 
 // PortScans implements scan.Source.

@@ -111,6 +111,8 @@ func Open(cfg Config) (*Store, error) {
 			"max_execution_time": int(cfg.QueryTimeout.Seconds()),
 			"max_memory_usage":   cfg.MaxQueryBytes,
 			"async_insert":       0, // what SaveX returned for must be there
+			// Grouping a flood's millions of pairs goes to disk instead of failing.
+			"max_bytes_before_external_group_by": cfg.MaxQueryBytes / 4,
 		},
 	})
 	if err != nil {

@@ -66,6 +66,7 @@ func (s *Store) NextData(ctx context.Context, t time.Time) (time.Time, error) {
 // address scans an IPv6 column; String prints IPv4 addresses as such.
 type address struct{ netip.Addr }
 
+// Scan implements sql.Scanner.
 func (a *address) Scan(src any) error {
 	switch v := src.(type) {
 	case net.IP:

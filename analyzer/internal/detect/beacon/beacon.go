@@ -221,7 +221,7 @@ func finding(w detect.Window, m *Rhythm) detect.Finding {
 	if due := m.last.Add(time.Duration(2 * m.median * float64(time.Second))); due.After(w.End) {
 		end = w.End // the next call is not overdue: it goes on
 	}
-	var chance float64 = chanceDispersion
+	chance := float64(chanceDispersion)
 	return detect.Finding{
 		Detector: "beacon", Kind: Kind,
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},

@@ -142,8 +142,8 @@ func Score(cfg Config, w detect.Window, rows []Row, tested uint64) []detect.Find
 	}
 	threshold := stat.Benjamini(ps, int(min(tested, math.MaxInt32)), cfg.FalseDiscoveryRate)
 	var findings []detect.Finding
-	for i, j := range js {
-		r := &rows[i]
+	for i := range rows {
+		r, j := &rows[i], js[i]
 		pcr := float64(r.OutBytes) - float64(r.InBytes)
 		pcr /= float64(max(r.OutBytes+r.InBytes, 1))
 		comesIn := r.DstRecords > 2*r.SrcRecords

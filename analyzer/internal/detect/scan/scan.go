@@ -58,11 +58,21 @@ type Config struct {
 	MaxRows            int     `yaml:"max_rows"`             // suspects taken from one window, the widest first
 }
 
-// DefaultConfig returns Jung's rate and Zeek's number of targets.
-func DefaultConfig() Config {
+// FastConfig returns the configuration for scans that one notices at once: Jung's
+// rate and Zeek's number of targets.
+func FastConfig() Config {
 	return Config{
 		Enabled: true, Cadence: detect.Cadence{Window: time.Minute, Step: 5 * time.Second},
 		MinTargets: 15, MinFailedShare: 0.5, BenignFailureRate: 0.2, FalseDiscoveryRate: 0.001, MaxRows: 5000,
+	}
+}
+
+// SlowConfig returns the configuration for scans that take up to a day. So few
+// targets of so many hosts leave less certainty: one finding in twenty may be chance.
+func SlowConfig() Config {
+	return Config{
+		Enabled: true, Cadence: detect.Cadence{Window: 24 * time.Hour, Step: 10 * time.Minute},
+		MinTargets: 5, MinFailedShare: 0.5, BenignFailureRate: 0.2, FalseDiscoveryRate: 0.05, MaxRows: 5000,
 	}
 }
 
@@ -96,7 +106,7 @@ type Row struct {
 	Targets     uint64     // distinct targets
 	Failed      uint64     // of them without a useful answer
 	Attempts    uint64     // conversations
-	First, Last time.Time  // first and last of them
+	First, Last time.Time  // when the first target was tried, and when the last one was for the first time
 }
 
 // Source provides the rows of [from, to) that have at least minFailed failed
@@ -180,8 +190,8 @@ func Score(cfg Config, rows []Row, tested uint64) []detect.Finding {
 func finding(cfg Config, r Row, p, share float64) detect.Finding {
 	f := detect.Finding{
 		Detector: "scan", Kind: PortScan, Entity: detect.Entity{Src: r.Src.String(), Host: r.Agent},
-		WindowStart: r.First, WindowEnd: r.Last, Score: stat.Saturate(float64(r.Failed), float64(cfg.MinTargets)),
-		PValue: p, Severity: severity(r.Failed, cfg.MinTargets),
+		WindowStart: r.First, WindowEnd: r.Last, Score: stat.Saturate(float64(r.Failed), many),
+		PValue: p, Severity: severity(r.Failed),
 	}
 	metric, unit := "distinct_ports_tried", "ports"
 	if r.Dst.IsValid() {
@@ -209,12 +219,18 @@ func finding(cfg Config, r Row, p, share float64) detect.Finding {
 	return f
 }
 
-// severity is medium from the least number of targets and high from ten times that.
-func severity(failed, least uint64) detect.Severity {
-	if failed >= 10*least {
-		return detect.High
+// many is the number of failed targets that Zeek takes for a scan.
+const many = 15
+
+// severity is low below many, medium from there and high from ten times that.
+func severity(failed uint64) detect.Severity {
+	switch {
+	case failed < many:
+		return detect.Low
+	case failed < 10*many:
+		return detect.Medium
 	}
-	return detect.Medium
+	return detect.High
 }
 
 func span(r Row) time.Duration {

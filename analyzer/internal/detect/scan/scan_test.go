@@ -16,23 +16,26 @@ func row(targets, failed uint64) Row {
 }
 
 func TestScore(t *testing.T) {
-	cfg := DefaultConfig()
 	for _, test := range []struct {
 		name   string
+		cfg    Config
 		row    Row
 		tested uint64
 		want   detect.Severity // 0 for no finding
 	}{
-		{"the least scan", row(15, 15), 10, detect.Medium},
-		{"one target fewer", row(14, 14), 10, 0},
-		{"ten times the least", row(1000, 900), 10, detect.High},
-		{"a crawler of which some targets fail", row(200, 60), 10, 0},
-		{"a host half of whose targets fail, among few", row(40, 20), 10, detect.Medium},
-		{"the same among so many that chance explains it", row(40, 20), 1_000_000_000, 0},
-		{"a busy client whose failures are at the benign rate", row(10_000, 2000), 10, 0},
+		{"the least scan", FastConfig(), row(15, 15), 10, detect.Medium},
+		{"one target fewer", FastConfig(), row(14, 14), 10, 0},
+		{"ten times the least", FastConfig(), row(1000, 900), 10, detect.High},
+		{"a crawler of which some targets fail", FastConfig(), row(200, 60), 10, 0},
+		{"a host half of whose targets fail, among few", FastConfig(), row(40, 20), 10, detect.Medium},
+		{"the same among so many that chance explains it", FastConfig(), row(40, 20), 1_000_000_000, 0},
+		{"a slow scan of five ports of a day", SlowConfig(), row(5, 5), 100, detect.Low},
+		{"a slow scan that became many", SlowConfig(), row(20, 20), 100, detect.Medium},
+		{"a client of five services, of which three are down", SlowConfig(), row(5, 3), 100, 0},
+		{"a busy client whose failures are at the benign rate", FastConfig(), row(10_000, 2000), 10, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			findings := Score(cfg, []Row{test.row}, test.tested)
+			findings := Score(test.cfg, []Row{test.row}, test.tested)
 			if (len(findings) == 1) != (test.want != 0) {
 				t.Fatalf("%d findings: %+v", len(findings), findings)
 			}
@@ -56,7 +59,7 @@ func TestWordsNameTheService(t *testing.T) {
 		{1, 0, "10.0.0.9 tried ICMP echo on 20 hosts within 3s; 20 of them gave no useful answer."},
 	} {
 		r.Proto, r.Port = test.proto, test.port
-		findings := Score(DefaultConfig(), []Row{r}, 1)
+		findings := Score(FastConfig(), []Row{r}, 1)
 		if len(findings) != 1 || findings[0].Summary != test.want || findings[0].Kind != HostScan || findings[0].Entity.Dst != "" {
 			t.Errorf("%+v", findings)
 		}
@@ -72,7 +75,7 @@ func TestAScanOfANetworkForManyPortsIsOneFinding(t *testing.T) {
 		}
 		rows = append(rows, r)
 	}
-	findings := widest(Score(DefaultConfig(), rows, 100))
+	findings := widest(Score(FastConfig(), rows, 100))
 	want := "10.0.0.9 tried TCP port 43 on 30 hosts within 3s; 30 of them gave no useful answer. It scanned 100 ports in this way."
 	if len(findings) != 1 || findings[0].Summary != want || findings[0].Entity != (detect.Entity{Src: "10.0.0.9", Host: "a"}) {
 		t.Errorf("%+v", findings)

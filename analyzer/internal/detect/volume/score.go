@@ -16,10 +16,10 @@ func ScoreTargets(cfg Config, w detect.Window, rows []Target, tested uint64) []d
 		js[i] = judge(cfg, float64(r.HalfOpen)/w.Seconds()*60, r.Past)
 	}
 	var findings []detect.Finding
-	for i, found := range discoveries(cfg, js, tested) {
-		r := rows[i]
+	found := discoveries(cfg, js, tested)
+	for i, r := range rows {
 		rate, share := float64(r.HalfOpen)/w.Seconds(), float64(r.HalfOpen)/float64(max(r.Started, 1))
-		if !found || rate < cfg.MinHalfOpen || share < cfg.MinHalfShare {
+		if !found[i] || rate < cfg.MinHalfOpen || share < cfg.MinHalfShare {
 			continue
 		}
 		findings = append(findings, detect.Finding{
