@@ -36,6 +36,11 @@ func (l *load) note(seq uint64, stored time.Time, size int) {
 	}
 }
 
+// full reports whether l has reached a limit of c. It may exceed it by one batch.
+func (l *load) full(c Config) bool {
+	return l.block.Longest() >= c.BlockRows || len(l.sequences) >= c.BlockMessages || l.bytes+l.block.Bytes() >= c.BlockBytes
+}
+
 func (l *load) reset() {
 	l.block.Reset()
 	clear(l.messages) // let go of their bytes
@@ -87,7 +92,7 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 	isDue := false
 	arrived := p.arrived
 	for arrived != nil || len(current.sequences) > 0 {
-		isFull := current.block.Rows() >= p.Config.BlockRows || len(current.sequences) >= p.Config.BlockMessages || current.bytes >= p.Config.BlockBytes
+		isFull := current.full(p.Config)
 		var full chan *load
 		if len(current.sequences) > 0 && (isDue || isFull || arrived == nil) {
 			full = p.full

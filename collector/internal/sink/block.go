@@ -84,6 +84,27 @@ func NewBlock() *Block {
 // Rows returns the number of flow records in the block.
 func (b *Block) Rows() int { return len(b.start) }
 
+// Longest returns the number of rows of the longer of the two tables. A batch
+// without a flow record has thousands of rows of coverage if it likes.
+func (b *Block) Longest() int { return max(len(b.start), b.coverage.rows()) }
+
+// Bytes of a row's columns of fixed width, dictionary keys included.
+const (
+	flowRowBytes     = 118
+	coverageRowBytes = 121
+	lossBytes        = 12
+)
+
+// Bytes returns what the rows take in memory, with their names.
+func (b *Block) Bytes() int {
+	c := &b.coverage
+	bytes := flowRowBytes*len(b.start) + coverageRowBytes*c.rows() + lossBytes*len(c.losses.counts)
+	for _, d := range []*dictionary{&b.agent, &b.iface, &c.agent, &c.version, &c.boot, &c.iface, &c.losses.names} {
+		bytes += d.bytes()
+	}
+	return bytes
+}
+
 // Reset empties the block and keeps its memory.
 func (b *Block) Reset() {
 	b.flows.Reset()

@@ -28,6 +28,13 @@ func (d *dictionary) key(s string) uint32 {
 	return k
 }
 
+// bytes returns what the values take: the text in the column, and an entry with
+// another copy in the map.
+func (d *dictionary) bytes() int {
+	const entry = 64
+	return 2*len(d.values.Buf) + entry*len(d.keys)
+}
+
 // repeat appends a key n times.
 func (d *dictionary) repeat(key uint32, n int) {
 	for range n {
