@@ -23,7 +23,7 @@ var measurements = []struct {
 	names []string
 	run   func(dir string) ([]figure, error)
 }{
-	{[]string{"standalone_rss_bytes", "clickhouse_rss_bytes"}, measureUp},
+	{[]string{"standalone_rss_bytes", "standalone_clickhouse_rss_bytes"}, measureUp},
 	{[]string{"nats_rss_bytes"}, measureNATS},
 }
 

@@ -52,7 +52,7 @@ func measureUp(dir string) ([]figure, error) {
 			return fmt.Errorf("children %v, want ClickHouse alone", children)
 		}
 		engine, err := medianRSS(children[0])
-		figures = []figure{{"standalone_rss_bytes", self, "bytes"}, {"clickhouse_rss_bytes", engine, "bytes"}}
+		figures = []figure{{"standalone_rss_bytes", self, "bytes"}, {"standalone_clickhouse_rss_bytes", engine, "bytes"}}
 		return err
 	})
 	return figures, err
