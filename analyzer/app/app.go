@@ -95,7 +95,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	pipeline := &publish.Pipeline{
 		Builder: a.builder, Reports: a.store, History: a.store, Period: a.store, Sender: notifier,
-		PageURL: strings.TrimSuffix(a.cfg.Web.PublicURL, "/"), Log: a.log,
+		PageURL: strings.TrimSuffix(a.cfg.Web.PublicURL, "/"), FollowUp: a.cfg.Report.FollowUp, Log: a.log,
 	}
 	schedules, err := periodic.New(a.cfg.Periodic, periodic.NewKV(js), pipeline.Periodic, a.registry, a.log)
 	if err != nil {

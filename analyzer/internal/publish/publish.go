@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,10 +50,15 @@ type Pipeline struct {
 	Sender  Sender
 	PageURL string // external address of the page for links, "" for none
 	Log     *slog.Logger
+	// FollowUp is the least time between two reports about one incident. A change
+	// in between waits, and later ones join it. A restart forgets the last report's
+	// time, so one may come earlier then.
+	FollowUp time.Duration
 
 	mu      sync.Mutex
 	waiting map[string]change // by incident
 	order   []string
+	last    map[string]time.Time // of an incident's last report, for FollowUp
 	wake    chan struct{}
 }
 
@@ -95,17 +102,25 @@ func (p *Pipeline) wakeup() chan struct{} {
 	return p.wake
 }
 
-func (p *Pipeline) take() (change, bool) {
+// take returns the first change that may be reported now, or else how long
+// until one may; 0 if none waits.
+func (p *Pipeline) take(now time.Time) (c change, ok bool, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.order) == 0 {
-		return change{}, false
+	maps.DeleteFunc(p.last, func(_ string, at time.Time) bool { return now.Sub(at) >= p.FollowUp })
+	for i, id := range p.order {
+		if at, soon := p.last[id]; soon {
+			if left := p.FollowUp - now.Sub(at); wait == 0 || left < wait {
+				wait = left
+			}
+			continue
+		}
+		c = p.waiting[id]
+		p.order = slices.Delete(p.order, i, i+1)
+		delete(p.waiting, id)
+		return c, true, 0
 	}
-	id := p.order[0]
-	c := p.waiting[id]
-	p.order = p.order[1:]
-	delete(p.waiting, id)
-	return c, true
+	return change{}, false, wait
 }
 
 // Run makes, stores and sends the reports until ctx ends. It retries each until
@@ -116,10 +131,15 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.mu.Unlock()
 	p.retry(ctx, "look for incidents without a report", p.recover)
 	for ctx.Err() == nil {
-		c, ok := p.take()
+		c, ok, wait := p.take(time.Now())
 		if !ok {
+			var due <-chan time.Time
+			if wait > 0 {
+				due = time.After(wait)
+			}
 			select {
 			case <-wake:
+			case <-due:
 			case <-ctx.Done():
 			}
 			continue
@@ -175,7 +195,16 @@ func (p *Pipeline) report(ctx context.Context, c change) error {
 	if err != nil {
 		return err
 	}
-	return p.issue(ctx, r)
+	if err := p.issue(ctx, r); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		p.last = map[string]time.Time{}
+	}
+	p.last[c.incident.ID] = time.Now()
+	return nil
 }
 
 // issue stores r and sends it.

@@ -19,10 +19,15 @@ import (
 type Config struct {
 	MaxFindings int `yaml:"max_findings"` // findings shown in full; more are counted
 	MaxEvidence int `yaml:"max_evidence"` // evidence rows shown of one finding
+	// FollowUp is the least time between two reports about one incident. The first
+	// goes out at once; what changes soon after is told together.
+	FollowUp time.Duration `yaml:"follow_up"`
 }
 
 // DefaultConfig returns bounds under which a report is read in some minutes.
-func DefaultConfig() Config { return Config{MaxFindings: 10, MaxEvidence: 12} }
+func DefaultConfig() Config {
+	return Config{MaxFindings: 10, MaxEvidence: 12, FollowUp: 30 * time.Second}
+}
 
 // Validate implements config.Validator. Its errors name the whole key.
 func (c Config) Validate() error {
@@ -31,6 +36,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxEvidence < 1 || c.MaxEvidence > 100 {
 		return errors.New("report.max_evidence: must be 1 to 100")
+	}
+	if c.FollowUp < 0 || c.FollowUp > time.Hour {
+		return errors.New("report.follow_up: must be 0 to 1h")
 	}
 	return nil
 }
