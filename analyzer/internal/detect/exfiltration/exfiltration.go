@@ -156,12 +156,15 @@ func Score(cfg Config, w detect.Window, rows []Row, tested uint64) []detect.Find
 }
 
 func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.Finding {
-	var usual *float64
+	var usual, peak *float64
 	if j.enoughPast {
 		perSecond := j.perMinute / 60
 		usual = &perSecond
 	}
-	peak := r.PairPeak / 60
+	if r.PairPeak > 0 { // a pair that was never seen has nothing usual
+		perSecond := r.PairPeak / 60
+		peak = &perSecond
+	}
 	return detect.Finding{
 		Detector: "exfiltration", Kind: Kind,
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
@@ -173,7 +176,7 @@ func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.
 			{ID: "bytes_out", Metric: "bytes_out", Value: float64(r.OutBytes), Unit: "bytes"},
 			{ID: "bytes_in", Metric: "bytes_in", Value: float64(r.InBytes), Unit: "bytes"},
 			{ID: "rate_out", Metric: "bytes_out_per_second", Value: float64(r.OutBytes) / w.Seconds(), Unit: "bytes/s", Baseline: usual},
-			{ID: "pair_rate", Metric: "pair_bytes_out_per_second", Value: float64(r.OutBytes) / w.Seconds(), Unit: "bytes/s", Baseline: &peak},
+			{ID: "pair_rate", Metric: "pair_bytes_out_per_second", Value: float64(r.OutBytes) / w.Seconds(), Unit: "bytes/s", Baseline: peak},
 			{ID: "pcr", Metric: "producer_consumer_ratio", Value: pcr, Unit: "ratio"},
 		},
 	}
