@@ -45,10 +45,8 @@ func newRenderer() (*renderer, error) {
 type section struct {
 	Finding any
 	Rows    []Row
-	Queries []query
+	Queries []Query
 }
-
-type query struct{ Refs, SQL string }
 
 func (h *renderer) html(r *Report) (string, error) {
 	rows := Rows(r.Findings)
@@ -56,15 +54,7 @@ func (h *renderer) html(r *Report) (string, error) {
 	for _, f := range r.Findings {
 		mine := rows[:len(f.Evidence)]
 		rows = rows[len(f.Evidence):]
-		s := section{Finding: f, Rows: mine}
-		shown := map[string]bool{}
-		for _, row := range mine {
-			if row.Query != "" && !shown[row.Query] {
-				shown[row.Query] = true
-				s.Queries = append(s.Queries, query{refsOf(mine, row.Query), row.Query})
-			}
-		}
-		sections = append(sections, s)
+		sections = append(sections, section{Finding: f, Rows: mine, Queries: Queries(mine)})
 	}
 	data := map[string]any{"R": r, "Span": span(r), "Byline": byline(r), "Sections": sections,
 		"MoreFindings": r.FindingsTotal - len(r.Findings)}

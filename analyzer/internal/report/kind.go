@@ -32,7 +32,7 @@ var (
 	stepOtherClients = Step{"other_clients", "See whether other hosts talk to the same destination at the same rhythm."}
 	stepWhatLeft     = Step{"what_left", "Find what the host holds, and compare the upload with backup and sync jobs that are planned for that time."}
 	stepTimeline     = Step{"timeline", "Draw the bytes per minute of the entity over the last day, to see whether the level is new."}
-	stepEvidence     = Step{"evidence", "Run the queries below the evidence rows and widen their window."}
+	stepEvidence     = Step{"evidence", "Run the query below the evidence and widen its window."}
 )
 
 var kinds = map[string]kindText{

@@ -135,26 +135,10 @@ func (w *writer) evidence(rows []Row) {
 	for _, row := range rows {
 		w.line("| %s | %s | %s | %s | %s |", row.Ref, human.Markdown(MetricLabel(row.Metric), 64), human.Markdown(row.Amount(), 64), human.Markdown(row.Usual(), 64), row.Times())
 	}
-	shown := map[string]bool{}
-	for _, row := range rows {
-		if row.Query == "" || shown[row.Query] {
-			continue
-		}
-		shown[row.Query] = true
-		w.line("\nTo see %s:\n", refsOf(rows, row.Query))
-		w.WriteString(human.Fence(row.Query, "sql"))
+	for _, q := range Queries(rows) {
+		w.line("\nTo see %s:\n", q.Refs)
+		w.WriteString(human.Fence(q.SQL, "sql"))
 	}
-}
-
-// refsOf returns the numbers of the rows that query shows.
-func refsOf(rows []Row, query string) string {
-	var refs []string
-	for _, row := range rows {
-		if row.Query == query {
-			refs = append(refs, row.Ref)
-		}
-	}
-	return strings.Join(refs, ", ")
 }
 
 func (w *writer) period(r *Report) {

@@ -132,6 +132,52 @@ func Rows(findings []detect.Finding) []Row {
 	return rows
 }
 
+// Query is SQL that shows the rows Refs, which are of one finding.
+type Query struct {
+	Refs string // "e1", "e1–e5", "e1, e3"
+	SQL  string
+}
+
+// Queries returns the distinct queries of rows, in their order.
+func Queries(rows []Row) []Query {
+	var queries []Query
+	of := make(map[string][]int) // places of the rows of each query
+	for i, row := range rows {
+		if row.Query == "" {
+			continue
+		}
+		if of[row.Query] == nil {
+			queries = append(queries, Query{SQL: row.Query})
+		}
+		of[row.Query] = append(of[row.Query], i)
+	}
+	for i := range queries {
+		queries[i].Refs = refs(rows, of[queries[i].SQL])
+	}
+	return queries
+}
+
+// refs names the rows at places, which ascend: those in a row by the first and
+// the last of them.
+func refs(rows []Row, places []int) string {
+	var b strings.Builder
+	for i := 0; i < len(places); {
+		last := i
+		for last+1 < len(places) && places[last+1] == places[last]+1 {
+			last++
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(rows[places[i]].Ref)
+		if last > i {
+			b.WriteString("–" + rows[places[last]].Ref)
+		}
+		i = last + 1
+	}
+	return b.String()
+}
+
 // Amount writes the row's value with its unit.
 func (r Row) Amount() string { return human.Value(r.Value, human.Clean(r.Unit, 24)) }
 

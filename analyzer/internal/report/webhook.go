@@ -32,9 +32,10 @@ type eventData struct {
 
 // Webhook returns r as the body of a webhook, below MaxWebhook bytes. What does
 // not fit is left out, the least telling first; link, if not "", leads to all
-// of it.
+// of it. A query stands once a finding, in the first evidence that it shows.
 func Webhook(r Report, link string) ([]byte, error) {
 	e := event{Type: r.Kind + ".report", Timestamp: r.Created.UTC(), Data: eventData{Report: r, Link: link, Markdown: r.Markdown}}
+	e.Data.Findings = onceQueries(r.Findings)
 	body, err := json.Marshal(e)
 	for _, reduce := range reductions {
 		if err != nil {
@@ -60,8 +61,8 @@ func Webhook(r Report, link string) ([]byte, error) {
 // least. over is by how many bytes it is too large.
 var reductions = []func(d *eventData, over int){
 	func(d *eventData, _ int) { d.dropQueries() },
-	func(d *eventData, _ int) { cutFindings(d, 10, 6, 1000) },
-	func(d *eventData, _ int) { cutFindings(d, 5, 4, 500) },
+	func(d *eventData, _ int) { cutFindings(d, 10, 6, 2000) },
+	func(d *eventData, _ int) { cutFindings(d, 5, 4, 1500) },
 	func(d *eventData, over int) { d.cutMarkdown(max(4000, len(d.Markdown)-over-400)) },
 	func(d *eventData, _ int) { cutFindings(d, 3, 3, 300); d.cutPeriod(10) },
 	func(d *eventData, _ int) { d.cutMarkdown(2000) },
@@ -70,6 +71,23 @@ var reductions = []func(d *eventData, over int){
 		d.Findings, d.Claims, d.Period, d.Incident = []detect.Finding{}, nil, nil, nil
 	},
 	func(d *eventData, _ int) { d.cutMarkdown(500) },
+}
+
+// onceQueries returns findings without the queries that evidence repeats.
+func onceQueries(findings []detect.Finding) []detect.Finding {
+	findings = slices.Clone(findings)
+	for i := range findings {
+		shown := make(map[string]bool)
+		evidence := slices.Clone(findings[i].Evidence)
+		for j, e := range evidence {
+			if shown[e.Query] {
+				evidence[j].Query = ""
+			}
+			shown[e.Query] = true
+		}
+		findings[i].Evidence = evidence
+	}
+	return findings
 }
 
 // dropQueries writes the Markdown without the queries, its longest part: they
@@ -122,8 +140,8 @@ func (d *eventData) cutStrings() {
 	}
 }
 
-// cutMarkdown cuts the Markdown to about limit bytes at the end of a line and
-// closes a code block that the cut leaves open.
+// cutMarkdown cuts the Markdown to about limit bytes at the end of a line. A
+// code block that the cut would leave open goes, with the line that leads to it.
 func (d *eventData) cutMarkdown(limit int) {
 	if len(d.Markdown) <= limit {
 		return
@@ -135,8 +153,9 @@ func (d *eventData) cutMarkdown(limit int) {
 	if i := strings.LastIndexByte(text, '\n'); i > 0 {
 		text = text[:i+1]
 	}
-	if fence := openFence(text); fence != "" {
-		text += fence + "\n"
+	if i := openFence(text); i >= 0 {
+		text = strings.TrimRight(text[:i], "\n")
+		text = text[:strings.LastIndexByte(text, '\n')+1]
 	}
 	text += "\nThis report was cut."
 	if d.Link != "" {
@@ -145,17 +164,18 @@ func (d *eventData) cutMarkdown(limit int) {
 	d.Markdown = text + "\n"
 }
 
-// openFence returns the fence of a code block that text leaves open, "" if none.
-func openFence(text string) string {
-	open := ""
+// openFence returns where a code block begins that text leaves open, -1 if none.
+func openFence(text string) int {
+	fence, begin, at := "", -1, 0
 	for line := range strings.Lines(text) {
 		ticks := len(line) - len(strings.TrimLeft(line, "`"))
 		switch {
-		case open == "" && ticks >= 3:
-			open = line[:ticks]
-		case open != "" && strings.TrimSpace(line) == open:
-			open = ""
+		case fence == "" && ticks >= 3:
+			fence, begin = line[:ticks], at
+		case fence != "" && strings.TrimSpace(line) == fence:
+			fence, begin = "", -1
 		}
+		at += len(line)
 	}
-	return open
+	return begin
 }

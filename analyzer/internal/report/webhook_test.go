@@ -139,3 +139,41 @@ func TestWebhookStaysBelowItsLimit(t *testing.T) {
 		})
 	}
 }
+
+func TestACutReportHasNoPartOfAQuery(t *testing.T) {
+	in, findings := flood()
+	r, err := builder(t, nil).Incident(t.Context(), in, findings, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit := 100; limit < len(r.Markdown); limit++ {
+		d := eventData{Report: r, Markdown: r.Markdown}
+		d.cutMarkdown(limit)
+		kept, _, _ := strings.Cut(d.Markdown, "\nThis report was cut.")
+		if !strings.HasPrefix(r.Markdown, kept) || strings.Count(kept, "```")%2 != 0 || strings.HasSuffix(kept, "```sql\n```\n") || len(kept) > limit {
+			t.Fatalf("cut to %d bytes: %s", limit, kept)
+		}
+	}
+}
+
+func TestAWebhookHasAQueryOnceAFinding(t *testing.T) {
+	in, findings := flood()
+	r, err := builder(t, nil).Incident(t.Context(), in, findings, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := Webhook(r, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Data struct{ Findings []detect.Finding }
+	}
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	e := got.Data.Findings[0].Evidence
+	if e[0].Query != findings[1].Evidence[0].Query || e[1].Query != "" || e[2].Query != "SELECT 1" || r.Findings[0].Evidence[1].Query != e[0].Query {
+		t.Errorf("evidence is %+v", e)
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,140 +14,195 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/volume"
 )
 
-// Explain gives each piece of evidence of f a query that a reader can run to see
-// its value. w is the window in which f was found: the values are of that window,
-// also when f later goes on.
+// Explain gives the evidence of f the query that a reader can run to see it: one
+// for all of f, with a column for each metric. w is the window in which f was
+// found: the values are of that window, also when f later goes on.
 func (s *Store) Explain(w detect.Window, f *detect.Finding) {
-	for i := range f.Evidence {
-		if sql := explain(w, f, f.Evidence[i].Metric); sql != "" {
-			f.Evidence[i].Query = s.literal(sql, w)
+	x := s.explain(w, f)
+	sql := x.sql()
+	for i, e := range f.Evidence {
+		if slices.ContainsFunc(x.columns, func(c column) bool { return c.metric == e.Metric }) {
+			f.Evidence[i].Query = sql
 		}
 	}
 }
 
-// literal puts the window and the database into sql, for a reader who has
-// neither parameters nor a current database.
-func (s *Store) literal(sql string, w detect.Window) string {
-	sql = strings.NewReplacer(
-		at("from"), moment(w.Start), at("to"), moment(w.End),
-		"FROM flows\n", "FROM "+s.db+".flows\n", "FROM coverage\n", "FROM "+s.db+".coverage\n",
-	).Replace(sql)
-	return strings.Join(strings.Fields(sql), " ")
+// column is what gives the value of one metric.
+type column struct{ metric, value string }
+
+// explanation is the query for all evidence of one finding.
+type explanation struct {
+	with    string // WITH and the names that the rest uses, a line end after them; "" for none
+	columns []column
+	from    string
+	where   []string // a line each
+	group   string
+	most    string // the group that has the most of it stands, as the detectors take it
 }
 
-func moment(t time.Time) string {
-	return "toDateTime64('" + t.UTC().Format("2006-01-02 15:04:05.000") + "', 3, 'UTC')"
-}
-
-// about is the condition that holds for rows about the entity of f.
-func about(f *detect.Finding) string {
+func (x *explanation) sql() string {
 	var b strings.Builder
-	if f.Entity.Src != "" {
-		b.WriteString(" AND src_ip = toIPv6(" + quote(f.Entity.Src) + ")")
+	b.WriteString(x.with + "SELECT")
+	for i, c := range x.columns {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n    " + c.value + " AS " + c.metric)
 	}
-	if f.Entity.Dst != "" {
-		b.WriteString(" AND dst_ip = toIPv6(" + quote(f.Entity.Dst) + ")")
+	b.WriteString("\nFROM " + x.from)
+	if len(x.where) > 0 {
+		b.WriteString("\nWHERE " + strings.Join(x.where, "\n    AND "))
+	}
+	if x.group != "" {
+		b.WriteString("\nGROUP BY " + x.group + "\nORDER BY " + x.most + " DESC\nLIMIT 1")
 	}
 	return b.String()
 }
 
-func ofPort(f *detect.Finding) string {
-	return " AND dst_port = " + strconv.Itoa(int(f.Entity.Port))
+// explain returns the explanation of f, one without columns if the kind is unknown.
+func (s *Store) explain(w detect.Window, f *detect.Finding) explanation {
+	if f.Entity.Src == "" && f.Entity.Dst == "" {
+		return explanation{columns: overflow(w, "overflow_packets", "seen_packets"), from: s.db + ".coverage", where: covered(w, f)}
+	}
+	x := explanation{from: s.db + ".flows", group: "agent, interface"}
+	x.where = append([]string{"start >= " + moment(w.Start) + " AND start < " + moment(w.End)}, about(f)...)
+	switch f.Kind {
+	case volume.SYNFlood:
+		x.with = "WITH " + halfOpen + " AS half_open\n"
+		x.columns = []column{
+			{"half_open_connections_per_second", fmt.Sprintf("countIf(half_open) / %g", w.Seconds())},
+			{"half_open_connections", "countIf(half_open)"},
+			{"connections_started", "count()"},
+			{"half_open_share", "avg(half_open)"},
+			{"distinct_sources", "uniqCombinedIf(src_ip, half_open)"},
+		}
+		x.where, x.most = append(x.where, ofPort(f), "proto = 6 AND "+sentSYN+" AND "+first), "half_open_connections"
+	case volume.Volume:
+		x.columns = []column{
+			{"one_way_packets_per_second", fmt.Sprintf("sum(src_packets) / %g", w.Seconds())},
+			{"one_way_bytes_per_second", fmt.Sprintf("sum(src_bytes) / %g", w.Seconds())},
+			{"one_way_sources", "uniqCombined(src_ip)"},
+		}
+		x.where, x.most = append(x.where, "initiator != 'unknown'", oneWay), "one_way_packets_per_second"
+	case scan.PortScan, scan.HostScan:
+		return s.explainScan(x, f)
+	case beacon.Kind:
+		return explainBeacon(x, f)
+	case exfiltration.Kind:
+		perSecond := fmt.Sprintf("bytes_out / %g", w.Seconds())
+		x.columns = []column{
+			{"bytes_out", "sum(src_bytes)"},
+			{"bytes_in", "sum(dst_bytes)"},
+			{"bytes_out_per_second", perSecond},
+			{"pair_bytes_out_per_second", perSecond},
+			{"producer_consumer_ratio", "(bytes_out - bytes_in) / (bytes_out + bytes_in)"},
+		}
+		x.where, x.most = append(x.where, carried), "bytes_out"
+	}
+	if slices.ContainsFunc(f.Evidence, func(e detect.Evidence) bool { return e.Metric == overflowMetric }) {
+		of := explanation{columns: overflow(w, "overflow_packets"), from: s.db + ".coverage", where: covered(w, f)}
+		value := "(SELECT " + of.columns[0].value + " FROM " + of.from + "\n        WHERE " + strings.Join(of.where, " AND ") + ")"
+		x.columns = append(x.columns, column{overflowMetric, value})
+	}
+	return x
 }
+
+const overflowMetric = "overflow_packets_per_second"
+
+// overflow returns columns of coverage as rates.
+func overflow(w detect.Window, names ...string) []column {
+	columns := make([]column, len(names))
+	for i, name := range names {
+		columns[i] = column{name + "_per_second", fmt.Sprintf("sum(%s) / %g", name, w.Seconds())}
+	}
+	return columns
+}
+
+// covered holds for the coverage of the window by the agent of f.
+func covered(w detect.Window, f *detect.Finding) []string {
+	return []string{"agent = " + quote(f.Entity.Host), "time > " + moment(w.Start) + " AND time <= " + moment(w.End)}
+}
+
+// moment is a time to compare a column with: those are all in UTC.
+func moment(t time.Time) string { return t.UTC().Format("'2006-01-02 15:04:05.999'") }
+
+// about are the conditions that hold for rows about the entity of f.
+func about(f *detect.Finding) []string {
+	var conditions []string
+	if f.Entity.Src != "" {
+		conditions = append(conditions, "src_ip = toIPv6("+quote(f.Entity.Src)+")")
+	}
+	if f.Entity.Dst != "" {
+		conditions = append(conditions, "dst_ip = toIPv6("+quote(f.Entity.Dst)+")")
+	}
+	return conditions
+}
+
+func ofPort(f *detect.Finding) string { return "dst_port = " + strconv.Itoa(int(f.Entity.Port)) }
 
 var quoting = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`)
 
 func quote(text string) string { return "'" + quoting.Replace(text) + "'" }
 
-// explain returns the query for one metric of f, "" if the metric is unknown.
-func explain(w detect.Window, f *detect.Finding, metric string) string {
-	if metric == "overflow_packets_per_second" || metric == "seen_packets_per_second" {
-		column, _, _ := strings.Cut(metric, "_per_")
-		return fmt.Sprintf("SELECT sum(%s) / %g FROM coverage\nWHERE time > %s AND time <= %s AND agent = %s",
-			column, w.Seconds(), at("from"), at("to"), quote(f.Entity.Host))
+func (s *Store) explainScan(x explanation, f *detect.Finding) explanation {
+	columns := []column{
+		{"distinct_ports_tried", "count()"},
+		{"targets_failed", "sum(failed)"},
+		{"failed_share", "avg(failed)"},
+		{"connections_started", "sum(attempts)"},
+		{"duration", "dateDiff('millisecond', began, ended) / 1000"},
 	}
-	switch f.Kind {
-	case volume.SYNFlood:
-		return strongest(map[string]string{
-			"half_open_connections_per_second": fmt.Sprintf("countIf(%s) / %g", halfOpen, w.Seconds()),
-			"half_open_connections":            "countIf(" + halfOpen + ")",
-			"connections_started":              "count()",
-			"half_open_share":                  "countIf(" + halfOpen + ") / count()",
-			"distinct_sources":                 "uniqCombined(src_ip)",
-		}[metric], "countIf("+halfOpen+")", attempts+about(f)+ofPort(f))
-	case volume.Volume:
-		return strongest(map[string]string{
-			"one_way_packets_per_second": fmt.Sprintf("sum(src_packets) / %g", w.Seconds()),
-			"one_way_bytes_per_second":   fmt.Sprintf("sum(src_bytes) / %g", w.Seconds()),
-			"one_way_sources":            "uniqCombined(src_ip)",
-		}[metric], "sum(src_packets)", inWindow+" AND initiator != 'unknown' AND "+oneWay+about(f))
-	case scan.PortScan, scan.HostScan:
-		return explainScan(f, metric)
-	case beacon.Kind:
-		return explainBeacon(f, metric)
-	case exfiltration.Kind:
-		return strongest(map[string]string{
-			"bytes_out":                 "sum(src_bytes)",
-			"bytes_in":                  "sum(dst_bytes)",
-			"bytes_out_per_second":      fmt.Sprintf("sum(src_bytes) / %g", w.Seconds()),
-			"pair_bytes_out_per_second": fmt.Sprintf("sum(src_bytes) / %g", w.Seconds()),
-			"producer_consumer_ratio":   "(toInt64(sum(src_bytes)) - toInt64(sum(dst_bytes))) / (sum(src_bytes) + sum(dst_bytes))",
-		}[metric], "sum(src_bytes)", transferred+about(f))
+	where := append(x.where, first, "(proto = 6 AND "+sentSYN+" OR proto = 17 AND dst_port BETWEEN 1 AND 32767)")
+	x.where, x.group, x.with = nil, "", dated
+	if f.Kind == scan.HostScan {
+		columns[0].metric = "distinct_hosts_tried"
+		columns = append(columns, column{scan.PortMetric, "dst_port"})
+		where[len(where)-1] = ofService(f)
+		x.group, x.most = "proto, dst_port", "targets_failed"
 	}
-	return ""
+	x.columns = columns
+	x.from = `(
+    SELECT dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts, min(first) AS first
+    FROM
+    (
+        SELECT dst_ip, proto, dst_port, count() AS attempts, min(start) AS first,
+            min(` + failed + `) AS failed
+        FROM ` + x.from + `
+        WHERE ` + strings.Join(where, "\n            AND ") + `
+        GROUP BY agent, interface, dst_ip, proto, dst_port
+    )
+    GROUP BY dst_ip, proto, dst_port
+)`
+	return x
 }
 
-// strongest returns the query for an aggregate over the rows of the agent and
-// interface that saw the most, as the detectors take it.
-func strongest(aggregate, most, condition string) string {
-	if aggregate == "" {
-		return ""
-	}
-	return "SELECT argMax(value, most) FROM (SELECT " + aggregate + " AS value, " + most + " AS most FROM flows\nWHERE " +
-		condition + " GROUP BY agent, interface)"
-}
-
-func explainScan(f *detect.Finding, metric string) string {
-	aggregate := map[string]string{
-		"distinct_ports_tried": "count()",
-		"distinct_hosts_tried": "count()",
-		"targets_failed":       "sum(failed)",
-		"failed_share":         "avg(failed)",
-		"connections_started":  "sum(attempts)",
-		"duration":             "dateDiff('millisecond', min(first), max(first)) / 1000",
-		scan.PortMetric:        "any(dst_port)",
-	}[metric]
-	if aggregate == "" {
-		return ""
-	}
-	condition := about(f)
-	if f.Kind == scan.PortScan {
-		condition += " AND proto IN (6, 17)"
-	}
+// ofService holds for probes of the service that f, a host scan, is about.
+func ofService(f *detect.Finding) string {
 	for _, e := range f.Evidence {
-		if e.Metric == scan.PortMetric {
-			condition += " AND dst_port = " + strconv.Itoa(int(e.Value))
-			if e.Value == 0 {
-				condition += " AND proto IN (1, 58)"
-			}
+		if e.Metric == scan.PortMetric && e.Value > 0 {
+			return "dst_port = " + strconv.Itoa(int(e.Value)) + " AND (proto = 6 AND " + sentSYN + " OR proto = 17)"
 		}
 	}
-	return "SELECT " + aggregate + " FROM (" + targetsOf(condition) + ")"
+	return "(proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)"
 }
 
 // explainBeacon leaves out the collapsing of connections that are very near to
 // each other: with such, the values differ a little from the evidence.
-func explainBeacon(f *detect.Finding, metric string) string {
-	const (
-		starts    = "arraySort(groupArray(toUnixTimestamp64Milli(start)))"
-		intervals = "arrayPopFront(arrayDifference(" + starts + "))"
-		median    = "arrayReduce('median', " + intervals + ")"
-	)
-	return strongest(map[string]string{
-		"median_interval":      median + " / 1000",
-		"interval_dispersion":  "arrayReduce('median', arrayMap(d -> abs(d - " + median + "), " + intervals + ")) / " + median,
-		"regular_connections":  "count()",
-		"duration":             "dateDiff('millisecond', min(start), max(start)) / 1000",
-		"bytes_per_connection": "sum(src_bytes + dst_bytes) / count()",
-	}[metric], "count()", answered+about(f)+ofPort(f))
+func explainBeacon(x explanation, f *detect.Finding) explanation {
+	x.with = `WITH
+    arraySort(groupArray(toUnixTimestamp64Milli(start))) AS starts,
+    arrayPopFront(arrayDifference(starts)) AS intervals,
+    arrayReduce('median', intervals) AS typical
+`
+	x.columns = []column{
+		{"median_interval", "typical / 1000"},
+		{"interval_dispersion", "arrayReduce('median', arrayMap(d -> abs(d - typical), intervals)) / typical"},
+		{"regular_connections", "count()"},
+		{"duration", "dateDiff('millisecond', min(start), max(start)) / 1000"},
+		{"bytes_per_connection", "sum(src_bytes + dst_bytes) / count()"},
+	}
+	x.where = append(x.where, ofPort(f), first+" AND dst_packets > 0",
+		"(proto = 17 OR proto = 6 AND "+sentSYN+" AND NOT "+halfOpen+")")
+	x.group, x.most = "agent, interface, proto", "regular_connections"
+	return x
 }

@@ -12,7 +12,10 @@ import (
 
 // transferred holds for records of conversations that the responder takes part
 // in: a flood of SYNs or of unanswered datagrams carries nothing away.
-const transferred = inWindow + " AND initiator != 'unknown' AND dst_packets > 0 AND (proto != 6 OR bitAnd(src_flags, 16) = 16)"
+const (
+	transferred = inWindow + " AND " + carried
+	carried     = "initiator != 'unknown' AND dst_packets > 0 AND (proto != 6 OR bitAnd(src_flags, 16) = 16)"
+)
 
 // Transfers implements exfiltration.Source.
 func (s *Store) Transfers(ctx context.Context, q exfiltration.Query) ([]exfiltration.Row, uint64, error) {
@@ -21,8 +24,10 @@ func (s *Store) Transfers(ctx context.Context, q exfiltration.Query) ([]exfiltra
 	p["least"], p["pcr"], p["limit"] = q.MinBytes, q.MinPCR, q.Limit
 	var rows []exfiltration.Row
 	err := s.query(ctx, `
-SELECT agent, src_ip, dst_ip, argMax(dst_port, src_bytes), sum(src_bytes) AS outward, sum(dst_bytes) AS inward, min(start), max(end)
-FROM (SELECT *, end FROM flows WHERE `+transferred+`)
+SELECT agent, src_ip, dst_ip, argMax(dst_port, src_bytes), sum(src_bytes) AS outward, sum(dst_bytes) AS inward,
+    quantileExactWeighted(0.05)(start, src_bytes), quantileExactWeighted(0.95)(end, src_bytes)
+FROM flows
+WHERE `+transferred+`
 GROUP BY agent, interface, src_ip, dst_ip
 HAVING outward >= {least:UInt64} AND (toInt64(outward) - toInt64(inward)) / (outward + inward) >= {pcr:Float64}
 ORDER BY outward DESC, agent, src_ip, dst_ip

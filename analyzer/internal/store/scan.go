@@ -15,11 +15,10 @@ import (
 const probes = inWindow + " AND " + begun + ` AND (proto = 6 OR proto = 17 AND dst_port > 0 AND dst_port < 32768
 	OR proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)`
 
-// targetsOf is the query for probes by target: a target failed if every
+// targets is the query for probes by target: a target failed if every
 // conversation with it did, whoever saw it; attempts are those of the agent that
-// saw the most; first is when it was tried first. condition is added to the one on flows.
-func targetsOf(condition string) string {
-	return `
+// saw the most; first is when it was tried first.
+const targets = `
     SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts,
         min(first) AS first, groupUniqArray(4)(agent) AS agents
     FROM
@@ -27,20 +26,28 @@ func targetsOf(condition string) string {
         SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed, count() AS attempts,
             min(start) AS first
         FROM flows
-        WHERE ` + probes + condition + `
+        WHERE ` + probes + `
         GROUP BY agent, interface, src_ip, dst_ip, proto, dst_port
     )
     GROUP BY src_ip, dst_ip, proto, dst_port`
-}
 
-const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), min(first), max(first),
+// dated names when a scan began and ended: when the first and the last target
+// was tried for the first time. Only targets that failed count, and of these
+// those that were tried as often as a scanner does it (nmap: at most eleven
+// times), not flooded or retried; where there are none of these, all that failed.
+const dated = `WITH
+    failed AND attempts <= 11 AS probed,
+    if(countIf(probed) > 0, minIf(first, probed), minIf(first, failed)) AS began,
+    if(countIf(probed) > 0, maxIf(first, probed), maxIf(first, failed)) AS ended
+`
+
+const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), began, ended,
     if(length(arrayDistinct(arrayFlatten(groupArray(agents)))) = 1, any(agents)[1], '')`
 
 // PortScans implements scan.Source.
 func (s *Store) PortScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
-	return s.scans(ctx, "port scans", `
-SELECT src_ip, dst_ip, toUInt8(0), toUInt16(0), `+scanTotals+`
-FROM (`+targetsOf("")+`)
+	return s.scans(ctx, "port scans", dated+`SELECT src_ip, dst_ip, toUInt8(0), toUInt16(0), `+scanTotals+`
+FROM (`+targets+`)
 WHERE proto IN (6, 17)
 GROUP BY src_ip, dst_ip
 HAVING failures >= {least:UInt64}
@@ -50,9 +57,8 @@ LIMIT {limit:UInt64}`, "SELECT uniqCombined(src_ip, dst_ip) FROM flows WHERE "+p
 
 // HostScans implements scan.Source.
 func (s *Store) HostScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) ([]scan.Row, uint64, error) {
-	return s.scans(ctx, "host scans", `
-SELECT src_ip, toIPv6('::'), proto, dst_port, `+scanTotals+`
-FROM (`+targetsOf("")+`)
+	return s.scans(ctx, "host scans", dated+`SELECT src_ip, toIPv6('::'), proto, dst_port, `+scanTotals+`
+FROM (`+targets+`)
 GROUP BY src_ip, proto, dst_port
 HAVING failures >= {least:UInt64}
 ORDER BY failures DESC, src_ip, proto, dst_port

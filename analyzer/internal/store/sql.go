@@ -18,7 +18,12 @@ const (
 	// begun holds for the first record of a conversation that the initiator was
 	// seen to open. It keeps out answers to packets that others forged
 	// (backscatter), which have no such packet.
-	begun = "age_ms = 0 AND initiator != 'unknown' AND src_packets > 0 AND (proto != 6 OR bitAnd(src_flags, 2) = 2)"
+	begun = first + " AND (proto != 6 OR " + sentSYN + ")"
+	// first holds for the first record of a conversation whose initiator is known
+	// and sent something.
+	first = "age_ms = 0 AND initiator != 'unknown' AND src_packets > 0"
+	// sentSYN holds for TCP records in which the initiator's SYN was seen.
+	sentSYN = "bitAnd(src_flags, 2) = 2"
 	// halfOpen holds for TCP conversations whose initiator did not complete the
 	// handshake: unanswered, refused, or a SYN that no ACK followed.
 	halfOpen = "(conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH') OR bitAnd(src_flags, 18) = 2)"

@@ -33,6 +33,7 @@ func TestStore(t *testing.T) {
 		{"top talkers count traffic that two agents saw once", testTopTalkers},
 		{"the watermark is that of the slowest live agent", testWatermark},
 		{"next data passes over a pause", testNextData},
+		{"one query shows a flood and what found no room", testEvidenceOfOverflow},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -264,6 +265,47 @@ func testNextData(t *testing.T, db *storetest.DB, s *store.Store) {
 	} {
 		if got, err := s.NextData(t.Context(), after); err != nil || !got.Equal(want) {
 			t.Errorf("after %v: %v, %v; want %v", after, got, err, want)
+		}
+	}
+}
+
+func testEvidenceOfOverflow(t *testing.T, db *storetest.DB, s *store.Store) {
+	w := detect.Window{Start: now, End: now.Add(10 * time.Second)}
+	db.Beats(t, storetest.Beat{Agent: "it's", Time: w.Start, Overflow: 7, Seen: 7}, // of the drain before
+		storetest.Beat{Agent: "it's", Time: w.End, Overflow: 300, Seen: 500}, storetest.Beat{Agent: "b", Time: w.End, Overflow: 9, Seen: 9})
+	visit := storetest.Conn(now, "10.0.0.1", "10.0.0.2", 80, 10, 10)
+	db.Insert(t, "it's", append(storetest.Repeat(now.Add(time.Second), 40, time.Millisecond, func(at time.Time, _ int) ebbwatch.Flow {
+		return storetest.Unanswered(at, "10.0.0.9", "10.0.0.2", 80)
+	}), visit))
+	db.Insert(t, "b", []ebbwatch.Flow{visit}) // saw less of it
+	metrics := func(names ...string) (list []detect.Evidence) {
+		for _, name := range names {
+			list = append(list, detect.Evidence{Metric: name})
+		}
+		return list
+	}
+	for _, test := range []struct {
+		finding detect.Finding
+		want    map[string]float64
+	}{
+		{
+			detect.Finding{Kind: "syn_flood", Entity: detect.Entity{Dst: "10.0.0.2", Port: 80, Host: "it's"},
+				Evidence: metrics("half_open_connections", "overflow_packets_per_second", "what_nobody_measures")},
+			map[string]float64{"half_open_connections_per_second": 4, "half_open_connections": 40, "connections_started": 41,
+				"half_open_share": 40.0 / 41, "distinct_sources": 1, "overflow_packets_per_second": 30},
+		},
+		{
+			detect.Finding{Kind: "volume", Entity: detect.Entity{Host: "it's"}, Evidence: metrics("overflow_packets_per_second", "seen_packets_per_second")},
+			map[string]float64{"overflow_packets_per_second": 30, "seen_packets_per_second": 50},
+		},
+	} {
+		f := test.finding
+		s.Explain(w, &f)
+		if diff := cmp.Diff(test.want, db.Row(t, f.Evidence[0].Query)); diff != "" || f.Evidence[1].Query != f.Evidence[0].Query {
+			t.Errorf("%s: %s\n%s", f.Kind, diff, f.Evidence[0].Query)
+		}
+		if len(f.Evidence) > 2 && f.Evidence[2].Query != "" {
+			t.Errorf("a metric without a column has a query:\n%s", f.Evidence[2].Query)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	attempts = inWindow + " AND proto = 6 AND " + begun
+	attempts = inWindow + " AND proto = 6 AND " + sentSYN + " AND " + first
 	// oneWay holds for records of traffic that is not answered. ICMP errors are
 	// left out: they are answers to something else.
 	oneWay = "(proto = 17 AND dst_packets = 0 OR proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)"
@@ -24,7 +24,9 @@ func (s *Store) Targets(ctx context.Context, q volume.Query, minHalfOpen uint64)
 	p["least"], p["limit"] = minHalfOpen, q.Limit
 	var rows []volume.Target
 	err := s.query(ctx, `
-SELECT agent, dst_ip, dst_port, count(), countIf(`+halfOpen+`) AS half, uniqCombined(src_ip), topK(1)(src_ip)[1], min(start), max(start)
+WITH `+halfOpen+` AS half_open, topKIf(10, 3, 'counts')(src_ip, half_open)[1] AS top
+SELECT agent, dst_ip, dst_port, count(), countIf(half_open) AS half, uniqCombinedIf(src_ip, half_open),
+    top.1, toUInt64(top.2 - top.3), minIf(start, half_open), maxIf(start, half_open)
 FROM flows
 WHERE `+attempts+`
 GROUP BY agent, interface, dst_ip, dst_port
@@ -36,7 +38,7 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 			row      volume.Target
 			dst, top address
 		)
-		if err := r.Scan(&row.Agent, &dst, &row.Port, &row.Started, &row.HalfOpen, &row.Sources, &top, &row.First, &row.Last); err != nil {
+		if err := r.Scan(&row.Agent, &dst, &row.Port, &row.Started, &row.HalfOpen, &row.Sources, &top, &row.FromTop, &row.First, &row.Last); err != nil {
 			return err
 		}
 		row.Dst, row.TopSource, row.First, row.Last = dst.Addr, top.Addr, row.First.UTC(), row.Last.UTC()
@@ -96,7 +98,9 @@ func (s *Store) OneWay(ctx context.Context, q volume.Query, minPackets, minBytes
 	p["packets"], p["bytes"], p["limit"] = minPackets, minBytes, q.Limit
 	var rows []volume.OneWay
 	err := s.query(ctx, `
-SELECT agent, dst_ip, sum(src_packets) AS packets, sum(src_bytes) AS bytes, uniqCombined(src_ip), topKWeighted(1)(src_ip, src_packets)[1],
+WITH topKWeighted(10, 3, 'counts')(src_ip, src_packets)[1] AS top
+SELECT agent, dst_ip, sum(src_packets) AS packets, sum(src_bytes) AS bytes, uniqCombined(src_ip),
+    top.1, toUInt64(top.2 - top.3),
     argMax(proto, src_packets), argMax(dst_port, src_packets), min(start), max(start)
 FROM flows
 WHERE `+inWindow+` AND initiator != 'unknown' AND `+oneWay+`
@@ -109,7 +113,7 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 			row      volume.OneWay
 			dst, top address
 		)
-		if err := r.Scan(&row.Agent, &dst, &row.Packets, &row.Bytes, &row.Sources, &top, &row.Proto, &row.Port, &row.First, &row.Last); err != nil {
+		if err := r.Scan(&row.Agent, &dst, &row.Packets, &row.Bytes, &row.Sources, &top, &row.FromTop, &row.Proto, &row.Port, &row.First, &row.Last); err != nil {
 			return err
 		}
 		row.Dst, row.TopSource, row.First, row.Last = dst.Addr, top.Addr, row.First.UTC(), row.Last.UTC()

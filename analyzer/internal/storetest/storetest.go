@@ -5,6 +5,7 @@ package storetest
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -93,6 +94,20 @@ func (db *DB) Open(t testing.TB) *store.Store {
 // Value runs a query with one result as the analyzer's user.
 func (db *DB) Value(t testing.TB, sql string) float64 {
 	t.Helper()
+	row := db.Row(t, sql)
+	if len(row) != 1 {
+		t.Fatalf("%s: gives %v, want one value", sql, row)
+	}
+	for _, value := range row {
+		return value
+	}
+	return 0
+}
+
+// Row runs a query that gives one row of numbers, as the analyzer's user and
+// without a current database, and returns them by the names of the columns.
+func (db *DB) Row(t testing.TB, sql string) map[string]float64 {
+	t.Helper()
 	conn, err := clickhouse.Open(&clickhouse.Options{
 		Addr: []string{db.Server.Addr},
 		Auth: clickhouse.Auth{Username: chtest.Analyzer, Password: db.Server.AnalyzerPassword},
@@ -101,11 +116,34 @@ func (db *DB) Value(t testing.TB, sql string) float64 {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	var value float64
-	if err := conn.QueryRow(context.Background(), "SELECT toFloat64(("+sql+"))").Scan(&value); err != nil {
+	rows, err := conn.Query(context.Background(), sql)
+	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
-	return value
+	defer rows.Close()
+	var dest []any
+	for _, column := range rows.ColumnTypes() {
+		dest = append(dest, reflect.New(column.ScanType()).Interface())
+	}
+	if !rows.Next() {
+		t.Fatalf("%s: gives no row: %v", sql, rows.Err())
+	}
+	if err := rows.Scan(dest...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if rows.Next() {
+		t.Fatalf("%s: gives more than one row", sql)
+	}
+	row := make(map[string]float64)
+	for i, name := range rows.Columns() {
+		value := reflect.Indirect(reflect.Indirect(reflect.ValueOf(dest[i]))) // Nullable gives a pointer
+		number := reflect.TypeFor[float64]()
+		if !value.IsValid() || !value.CanConvert(number) {
+			t.Fatalf("%s: column %s is no number", sql, name)
+		}
+		row[name] = value.Convert(number).Float()
+	}
+	return row
 }
 
 // Insert stores flows as agent saw them.

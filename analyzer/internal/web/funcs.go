@@ -33,6 +33,7 @@ func funcs() template.FuncMap {
 		"perS":       func(v float64) string { return human.Number(round(v)) + "/s" },
 		"plural":     human.Plural,
 		"rows":       func(f detect.Finding) []report.Row { return report.Rows([]detect.Finding{f}) },
+		"queries":    queries,
 		"drops":      drops,
 		"headline":   headline,
 		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
@@ -92,4 +93,26 @@ func headline(n *now) string {
 		return "Quiet, with a warning"
 	}
 	return "All quiet"
+}
+
+// labelled is a query with the text that opens it.
+type labelled struct{ Label, SQL string }
+
+// queries returns the queries of f. Most findings have one, which needs no more words.
+func queries(f detect.Finding) []labelled {
+	rows := report.Rows([]detect.Finding{f})
+	var list []labelled
+	for _, q := range report.Queries(rows) {
+		var metrics []string
+		for _, row := range rows {
+			if row.Query == q.SQL {
+				metrics = append(metrics, report.MetricLabel(row.Metric))
+			}
+		}
+		list = append(list, labelled{"Query for " + strings.Join(metrics, ", "), q.SQL})
+	}
+	if len(list) == 1 {
+		list[0].Label = "Query"
+	}
+	return list
 }

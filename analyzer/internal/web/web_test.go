@@ -52,6 +52,11 @@ func TestThePageShowsWhatIsWrong(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	for query, want := range map[string]int{"<summary>Query</summary>": 2, "<summary>Query for half open connections per second, half open share</summary>": 1, "<summary>Query for distinct sources</summary>": 1} {
+		if n := strings.Count(page, query); n != want {
+			t.Errorf("%s stands on the page %d times, want %d", query, n, want)
+		}
+	}
 	if critical, high := strings.Index(page, "SYN flood and port scan"), strings.Index(page, "Exfiltration from"); critical > high {
 		t.Error("the most severe incident does not come first")
 	}

@@ -52,7 +52,7 @@ type Row struct {
 	Src, Dst               netip.Addr
 	Port                   uint16 // of the responder, that with the most bytes
 	OutBytes, InBytes      uint64
-	First, Last            time.Time
+	First, Last            time.Time // of the records that hold the bytes between the 5 % and the 95 % quantile
 	SrcRecords, DstRecords uint64    // flow records of the agent, in the past hour, that either address takes part in
 	Past                   []float64 // bytes that Src sent as initiator in each minute of the past
 	PairPeak               float64   // most bytes that Src sent to Dst in one minute of the pair's past
@@ -170,7 +170,7 @@ func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
 		WindowStart: r.First, WindowEnd: r.Last,
 		Score: stat.Saturate(float64(r.OutBytes), float64(cfg.MinBytes)), PValue: j.p, Severity: detect.High,
-		Summary: fmt.Sprintf("%s sent %.1f MB to %s within %s and received %.1f MB.",
+		Summary: fmt.Sprintf("%s sent %.1f MB to %s, nearly all within %s, and received %.1f MB.",
 			r.Src, float64(r.OutBytes)/1e6, r.Dst, max(r.Last.Sub(r.First), time.Second).Round(time.Second), float64(r.InBytes)/1e6),
 		Evidence: []detect.Evidence{
 			{ID: "bytes_out", Metric: "bytes_out", Value: float64(r.OutBytes), Unit: "bytes"},

@@ -106,7 +106,7 @@ type Row struct {
 	Targets     uint64     // distinct targets
 	Failed      uint64     // of them without a useful answer
 	Attempts    uint64     // conversations
-	First, Last time.Time  // when the first target was tried, and when the last one was for the first time
+	First, Last time.Time  // when the first and the last target that failed was tried for the first time
 }
 
 // Source provides the rows of [from, to) that have at least minFailed failed

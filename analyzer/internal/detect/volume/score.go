@@ -28,7 +28,7 @@ func ScoreTargets(cfg Config, w detect.Window, rows []Target, tested uint64) []d
 			WindowStart: r.First, WindowEnd: r.Last,
 			Score: stat.Saturate(rate, cfg.MinHalfOpen), PValue: js[i].p, Severity: severity(rate, cfg.MinHalfOpen),
 			Summary: fmt.Sprintf("%s port %d received %.0f TCP connection attempts a second that were never completed, %s; %.0f %% of all attempts.",
-				r.Dst, r.Port, rate, from(r.Sources, r.TopSource), 100*share),
+				r.Dst, r.Port, rate, from(r.Sources, r.TopSource, float64(r.FromTop)/float64(r.HalfOpen)), 100*share),
 			Evidence: []detect.Evidence{
 				{ID: "half_open_rate", Metric: "half_open_connections_per_second", Value: rate, Unit: "connections/s", Baseline: js[i].baseline()},
 				{ID: "half_open", Metric: "half_open_connections", Value: float64(r.HalfOpen), Unit: "connections"},
@@ -62,7 +62,7 @@ func ScoreOneWay(cfg Config, w detect.Window, rows []OneWay, tested uint64) []de
 			WindowStart: r.First, WindowEnd: r.Last,
 			Score: stat.Saturate(times, 1), PValue: min(packets[i].p, bytes[i].p), Severity: severity(times, 1),
 			Summary: fmt.Sprintf("%s received %.0f packets and %.1f MB a second that it did not answer, mostly %s, %s.",
-				r.Dst, pps, bps/1e6, protocol(r.Proto, r.Port), from(r.Sources, r.TopSource)),
+				r.Dst, pps, bps/1e6, protocol(r.Proto, r.Port), from(r.Sources, r.TopSource, float64(r.FromTop)/float64(max(r.Packets, 1)))),
 			Evidence: []detect.Evidence{
 				{ID: "packet_rate", Metric: "one_way_packets_per_second", Value: pps, Unit: "packets/s", Baseline: packets[i].baseline()},
 				{ID: "byte_rate", Metric: "one_way_bytes_per_second", Value: bps, Unit: "bytes/s", Baseline: bytes[i].baseline()},
@@ -117,9 +117,17 @@ func severity(rate, floor float64) detect.Severity {
 	return detect.High
 }
 
-func from(sources uint64, top netip.Addr) string {
-	if sources <= 1 && top.IsValid() {
+// nearlyAll is the share from which on one source stands for all of them.
+const nearlyAll = 0.9
+
+// from names the sources; share is how much of it came from top.
+func from(sources uint64, top netip.Addr, share float64) string {
+	switch {
+	case !top.IsValid():
+	case sources <= 1:
 		return "from " + top.String()
+	case share >= nearlyAll:
+		return "mostly from " + top.String()
 	}
 	return fmt.Sprintf("from about %d sources", sources)
 }

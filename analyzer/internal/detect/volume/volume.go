@@ -55,9 +55,10 @@ type Target struct {
 	Port        uint16
 	Started     uint64 // TCP conversations that began
 	HalfOpen    uint64 // of them without a completed handshake
-	Sources     uint64 // distinct initiators, approximately
+	Sources     uint64 // distinct initiators of those, approximately
 	TopSource   netip.Addr
-	First, Last time.Time
+	FromTop     uint64    // half-open conversations that TopSource began, at least
+	First, Last time.Time // of the half-open conversations
 	Past        []float64 // new connections of each minute of the past
 }
 
@@ -71,6 +72,7 @@ type OneWay struct {
 	Bytes       uint64
 	Sources     uint64
 	TopSource   netip.Addr
+	FromTop     uint64 // packets that TopSource sent, at least
 	First, Last time.Time
 	Past        []float64 // packets without answer of each minute of the past
 	PastBytes   []float64 // and their bytes
