@@ -9,4 +9,8 @@ import (
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 )
 
-func main() { os.Exit(cli.Main(app.Command())) }
+func main() {
+	root := app.Command()
+	root.Use = "ebbwatch-analyzer"
+	os.Exit(cli.Main(root))
+}

@@ -9,4 +9,8 @@ import (
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 )
 
-func main() { os.Exit(cli.Main(app.Command())) }
+func main() {
+	root := app.Command()
+	root.Use = "ebbwatch-collector"
+	os.Exit(cli.Main(root))
+}

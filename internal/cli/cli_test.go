@@ -1,13 +1,20 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 )
@@ -62,6 +69,91 @@ func TestServiceFlags(t *testing.T) {
 		t.Run("refuses "+strings.Join(args, " "), func(t *testing.T) {
 			if ran, _, err := execute(t, args...); err == nil || ran != nil {
 				t.Errorf("got %v, %v", ran, err)
+			}
+		})
+	}
+}
+
+// TestMain lets this binary be a command of its own for the tests of Main.
+func TestMain(m *testing.M) {
+	if os.Getenv("EBBWATCH_TEST_CLI") == "" {
+		os.Exit(m.Run())
+	}
+	root := &cobra.Command{Use: "tool"}
+	group := &cobra.Command{Use: "group"}
+	wait := cli.Service[conf]{
+		Use: "wait", Default: func() conf { return conf{} },
+		Run: func(ctx context.Context, _ conf, _ *slog.Logger) error {
+			fmt.Println("waiting")
+			<-ctx.Done()
+			fmt.Println("drained")
+			return nil
+		},
+	}.Command()
+	wait.Flags().Int("port", 0, "")
+	fail := &cobra.Command{Use: "fail", RunE: func(*cobra.Command, []string) error {
+		return &cli.ExitError{Code: 3, Err: errors.New("no luck")}
+	}}
+	group.AddCommand(wait, fail)
+	root.AddCommand(group)
+	os.Exit(cli.Main(root))
+}
+
+func tool(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "EBBWATCH_TEST_CLI=1")
+	return cmd
+}
+
+func TestMainRefusesInOneLine(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"group bogus", 1, "error: unknown command \"bogus\" (see tool group --help)\n"},
+		{"bogus", 1, "error: unknown command \"bogus\" (see tool --help)\n"},
+		{"group wait surplus", 1, "error: unknown command \"surplus\" for \"tool group wait\"\n"},
+		{"group wait --port abc", 1, "(see tool group wait --help)\n"},
+		{"group fail", 3, "error: no luck\n"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			out, err := tool(t, strings.Fields(tt.args)...).CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != tt.code {
+				t.Errorf("got %v, want exit status %d", err, tt.code)
+			}
+			if !strings.HasSuffix(string(out), tt.want) || strings.Count(string(out), "\n") != 1 {
+				t.Errorf("got %q, want one line that ends in %q", out, tt.want)
+			}
+		})
+	}
+}
+
+func TestSignalsDrain(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			cmd := tool(t, "group", "wait")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			if !lines.Scan() || lines.Text() != "waiting" {
+				t.Fatalf("got %q", lines.Text())
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			if !lines.Scan() || lines.Text() != "drained" {
+				t.Errorf("after %v: got %q", sig, lines.Text())
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("after %v: %v", sig, err)
 			}
 		})
 	}

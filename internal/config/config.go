@@ -4,16 +4,21 @@
 // A configuration is a tree of structs with yaml tags. Each leaf can be set by
 // the environment variable EBBWATCH_ followed by its path in upper case, joined
 // by '_' (nats.url: EBBWATCH_NATS_URL), or by the name in its `env` tag
-// wherever it stands in the tree.
+// wherever it stands in the tree. A variable that no key of the tree has is an
+// error, like a key of the file that the tree does not know.
 package config
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -43,12 +48,24 @@ func Load(cfg any, file string, environ []string) error {
 	if err := loadEnv(reflect.ValueOf(cfg).Elem(), "EBBWATCH", vars); err != nil {
 		return err
 	}
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		if !notOurs(name) {
+			return fmt.Errorf("%w: environment variable %s: no such key (--dump-config prints them all)", ErrInvalid, name)
+		}
+	}
 	if v, ok := cfg.(Validator); ok {
 		if err := v.Validate(); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrInvalid, source(file), err)
 		}
 	}
 	return nil
+}
+
+// notOurs reports whether a variable that no key took belongs to somebody else:
+// to the build and the tests, or to the model, whose access is often exported to
+// every command of a session.
+func notOurs(name string) bool {
+	return name == "EBBWATCH_BIN" || name == "EBBWATCH_CACHE" || strings.HasPrefix(name, "EBBWATCH_TEST_") || strings.HasPrefix(name, "EBBWATCH_LLM_")
 }
 
 func source(file string) string {
@@ -67,14 +84,76 @@ func loadFile(cfg any, file string) error {
 	if err := yaml.Unmarshal(text, &content); err == nil && content == nil {
 		return nil // an empty file means the defaults; decoded, it would be null and set zeros
 	}
+	if err := checkLeaves(reflect.TypeOf(cfg).Elem(), content, ""); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, file, err)
+	}
 	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
 		return fmt.Errorf("%w: %s: %s", ErrInvalid, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
 	return nil
 }
 
-// loadEnv sets the leaves of v that vars names. A value is read as YAML, so a
-// list is written [a, b] and a duration 5s.
+// checkLeaves reads those values of content that are written as text but are not
+// strings, and reports the first that cannot be read: the library's own errors
+// about them name neither the key nor the line. What else is wrong with content
+// is left to the library.
+func checkLeaves(t reflect.Type, content any, key string) error {
+	if t == reflect.TypeFor[time.Duration]() {
+		var d time.Duration
+		return named(key, duration(&d, fmt.Append(nil, content)))
+	}
+	if leaf, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
+		if text, ok := content.(string); ok {
+			return named(key, leaf.UnmarshalText([]byte(text)))
+		}
+		return nil
+	}
+	switch values := content.(type) {
+	case map[string]any:
+		if t.Kind() != reflect.Struct {
+			return nil
+		}
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+			if value, ok := values[name]; ok && value != nil {
+				if err := checkLeaves(t.Field(i).Type, value, strings.TrimPrefix(key+"."+name, ".")); err != nil {
+					return err
+				}
+			}
+		}
+	case []any:
+		if t.Kind() != reflect.Slice {
+			return nil
+		}
+		for i, value := range values {
+			if err := checkLeaves(t.Elem(), value, fmt.Sprintf("%s[%d]", key, i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func named(key string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// duration reads a duration as Go writes it, and says what is wrong in words.
+func duration(d *time.Duration, text []byte) error {
+	value := strings.Trim(strings.TrimSpace(string(text)), `"'`)
+	parsed, err := time.ParseDuration(value)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 500ms, 5s or 2h", value)
+	}
+	*d = parsed
+	return nil
+}
+
+// loadEnv sets the leaves of v that vars names, and takes those from vars. A
+// value is read as YAML, so a list is written [a, b] and a duration 5s.
 func loadEnv(v reflect.Value, prefix string, vars map[string]string) error {
 	t := v.Type()
 	for i := range t.NumField() {
@@ -95,9 +174,10 @@ func loadEnv(v reflect.Value, prefix string, vars map[string]string) error {
 			if !ok {
 				continue
 			}
+			delete(vars, n)
 			if field.Type.Kind() == reflect.String { // not YAML: a key may hold any byte
 				v.Field(i).SetString(value)
-			} else if err := yaml.Unmarshal([]byte(value), v.Field(i).Addr().Interface()); err != nil {
+			} else if err := yaml.UnmarshalWithOptions([]byte(value), v.Field(i).Addr().Interface(), yaml.CustomUnmarshaler(duration)); err != nil {
 				return fmt.Errorf("%w: environment variable %s: %s", ErrInvalid, n, strings.TrimSpace(yaml.FormatError(err, false, false)))
 			}
 		}
@@ -130,12 +210,25 @@ func (s Secret) Value() (string, error) {
 	return strings.TrimRight(string(data), "\r\n"), nil
 }
 
+// redacted stands for a secret that is not shown.
+const redacted = "<redacted>"
+
 // String implements fmt.Stringer.
 func (s Secret) String() string {
 	if s == "" || strings.HasPrefix(string(s), "file:") {
 		return string(s)
 	}
-	return "<redacted>"
+	return redacted
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler. It refuses what a dump
+// writes in place of a secret.
+func (s *Secret) UnmarshalText(text []byte) error {
+	if string(text) == redacted {
+		return fmt.Errorf("%s stands for a secret that was not printed: write the secret, or file: and the path of a file that holds it", redacted)
+	}
+	*s = Secret(text)
+	return nil
 }
 
 // GoString keeps %#v from showing the secret.

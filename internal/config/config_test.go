@@ -3,6 +3,7 @@ package config_test
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,12 @@ type sample struct {
 	Include  []string      `yaml:"include"`
 	Rows     int           `yaml:"rows"`
 	NATS     inner         `yaml:"nats"`
+	Hooks    []hook        `yaml:"hooks"`
+}
+
+type hook struct {
+	Wait     time.Duration  `yaml:"wait"`
+	Networks []netip.Prefix `yaml:"networks"`
 }
 
 func (s sample) Validate() error {
@@ -50,7 +57,7 @@ func TestLoadOrder(t *testing.T) {
 	}
 	cfg := sample{Interval: 5 * time.Second, Rows: 10, Include: []string{"eth*"}}
 	err := config.Load(&cfg, file, []string{
-		"EBBWATCH_ROWS=30", "EBBWATCH_NATS_PASSWORD=yes: [no", "EBBWATCH_INCLUDE=[a, b]", "EBBWATCH_LLM_API_KEY=k", "ROWS=99", "EBBWATCH_UNRELATED=1",
+		"EBBWATCH_ROWS=30", "EBBWATCH_NATS_PASSWORD=yes: [no", "EBBWATCH_INCLUDE=[a, b]", "EBBWATCH_LLM_API_KEY=k", "ROWS=99", "EBBWATCH_BIN=1",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +76,13 @@ func TestLoadRefuses(t *testing.T) {
 		{"an unknown key", "rowz: 1\n", "", []string{"service.yaml", "rowz", "unknown field"}},
 		{"an unknown nested key", "nats:\n  uri: x\n", "", []string{"service.yaml", "uri"}},
 		{"a value of the wrong type", "rows: many\n", "", []string{"service.yaml", "rows", "many"}},
-		{"a duration without a unit", "drain_interval: 5 apples\n", "", []string{"service.yaml", "apples"}},
+		{"a duration without a unit", "drain_interval: 5 apples\n", "", []string{"service.yaml", "drain_interval: ", "5 apples", "is not a duration"}},
+		{"a number as a duration", "drain_interval: 5\n", "", []string{"service.yaml", "is not a duration"}},
+		{"a redacted secret", "nats:\n  password: <redacted>\n", "", []string{"service.yaml", "password", "file:"}},
+		{"a bad element of a list", "hooks:\n  - {wait: 1s}\n  - {wait: soon, networks: [10.0.0.0/8]}\n", "", []string{"hooks[1].wait", "soon"}},
+		{"a bad value that reads itself", "hooks:\n  - {wait: 1s, networks: [10.0.0.0/8, home]}\n", "", []string{"hooks[0].networks[1]", "home"}},
+		{"a variable that is no key", "", "EBBWATCH_NATS_URI=x", []string{"EBBWATCH_NATS_URI", "no such key"}},
+		{"a duration variable without a unit", "", "EBBWATCH_DRAIN_INTERVAL=5", []string{"EBBWATCH_DRAIN_INTERVAL", "is not a duration"}},
 		{"broken YAML", "rows: [1\n", "", []string{"service.yaml"}},
 		{"a value that fails validation", "rows: -1\n", "", []string{"service.yaml", "rows: must be above 0"}},
 		{"a bad environment variable", "", "EBBWATCH_ROWS=many", []string{"EBBWATCH_ROWS", "int"}},
@@ -105,8 +118,11 @@ func TestDumpRedactsAndLoadsAgain(t *testing.T) {
 	if !strings.Contains(out.String(), "drain_interval: 5s") || !strings.Contains(out.String(), "file:/run/key") {
 		t.Errorf("dump lacks a value:\n%s", out.String())
 	}
-	if _, err := load(t, out.String()); err != nil {
-		t.Errorf("a dump must load: %v", err)
+	if _, err := load(t, out.String()); err == nil || !strings.Contains(err.Error(), "nats.password") {
+		t.Errorf("a redacted secret must not be taken for the secret, got %v", err)
+	}
+	if got, err := load(t, strings.ReplaceAll(out.String(), "<redacted>", "file:/run/password")); err != nil || got.NATS.Password != "file:/run/password" || got.Rows != 3 {
+		t.Errorf("a dump must load: %v %v", got, err)
 	}
 }
 
