@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 // Config is the agent's configuration.
@@ -70,8 +70,12 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("queue_max_bytes: %d is below %d", c.QueueMaxBytes, minQueue)
 	case c.FlushTimeout < 0 || c.FlushTimeout > time.Minute:
 		return fmt.Errorf("flush_timeout: %v is not within 0s to 1m", c.FlushTimeout)
-	case c.NATS.URL == "":
-		return errors.New("nats.url: must not be empty")
+	}
+	if err := c.NATS.Validate(); err != nil {
+		return fmt.Errorf("nats.%w", err)
+	}
+	if err := ops.CheckListen(c.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
 	}
 	if err := c.Interfaces.Validate(); err != nil {
 		return fmt.Errorf("interfaces.%w", err)

@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/llm"
@@ -14,6 +13,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/web"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 // Config is the configuration of an analyzer.
@@ -43,10 +43,10 @@ func DefaultConfig() Config {
 
 // Validate implements config.Validator.
 func (c *Config) Validate() error {
-	if c.NATS.URL == "" {
-		return errors.New("nats.url: must not be empty")
+	if err := c.NATS.Validate(); err != nil {
+		return fmt.Errorf("nats.%w", err)
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); c.Listen != "" && err != nil {
+	if err := ops.CheckListen(c.Listen); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	for _, part := range []struct {

@@ -122,7 +122,7 @@ func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
 	return map[string]ops.Check{
 		"nats": func(context.Context) error {
 			if !conn.IsConnected() {
-				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.URL, conn.Status())
+				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.Redacted(), conn.Status())
 			}
 			return nil
 		},

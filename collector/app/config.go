@@ -1,11 +1,14 @@
 package app
 
 import (
+	"fmt"
+
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 // Config is the configuration of a collector.
@@ -29,6 +32,12 @@ func DefaultConfig() Config {
 
 // Validate names the first key that is wrong.
 func (c *Config) Validate() error {
+	if err := c.NATS.Validate(); err != nil {
+		return fmt.Errorf("nats.%w", err)
+	}
+	if err := ops.CheckListen(c.Listen); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
 	for _, part := range []interface{ Validate() error }{c.ClickHouse, c.Streams, c.Ingest, c.Insert} {
 		if err := part.Validate(); err != nil {
 			return err

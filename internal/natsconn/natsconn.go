@@ -2,8 +2,12 @@
 package natsconn
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +26,34 @@ type Config struct {
 
 // DefaultConfig returns the configuration of a server on this host.
 func DefaultConfig() Config { return Config{URL: nats.DefaultURL} }
+
+// Validate names the first key that cannot work.
+func (c Config) Validate() error {
+	for server := range strings.SplitSeq(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(server))
+		switch {
+		case err != nil || u.Host == "":
+			return errors.New("url: want nats://host:port, several separated by commas") // not the value: it may hold a password
+		case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+			return fmt.Errorf("url: scheme %q is not one of nats, tls, ws, wss", u.Scheme)
+		}
+	}
+	if c.User == "" && c.Password != "" {
+		return errors.New("password: has no user beside it")
+	}
+	return nil
+}
+
+// Redacted returns the URL without passwords, for logs and health.
+func (c Config) Redacted() string {
+	var servers []string
+	for server := range strings.SplitSeq(c.URL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(server)); err == nil {
+			servers = append(servers, u.Redacted())
+		}
+	}
+	return strings.Join(servers, ", ")
+}
 
 // Connect returns a connection that is being established in the background and
 // re-established whenever it breaks. It fails only on unusable configuration.
@@ -59,7 +91,7 @@ func Connect(name string, cfg Config, log *slog.Logger, extra ...nats.Option) (*
 	}
 	conn, err := nats.Connect(cfg.URL, append(opts, extra...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.Redacted(), err)
 	}
 	return conn, nil
 }

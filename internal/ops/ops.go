@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,16 @@ import (
 // return soon after ctx ends and may be called concurrently.
 type Check func(ctx context.Context) error
 
+// tolerable is an error that does not make a service unhealthy.
+type tolerable struct{ error }
+
+func (t tolerable) Unwrap() error { return t.error }
+
+// Tolerable marks the reason of a Check as one that people should know but that
+// starting the service again does not mend, nor waiting for it: /healthz tells
+// it and still answers 200.
+func Tolerable(reason error) error { return tolerable{reason} }
+
 // Server is the operations endpoint of one service.
 type Server struct {
 	// Listen is the address, as "127.0.0.1:8471"; "" serves nothing.
@@ -28,6 +39,22 @@ type Server struct {
 	Registry *prometheus.Registry
 	Checks   map[string]Check
 	Log      *slog.Logger
+}
+
+// CheckListen reports why address cannot be listened on, as far as its text
+// tells. "" is valid: nothing is served.
+func CheckListen(address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: %q is not a port (0 to 65535)", address, port)
+	}
+	return nil
 }
 
 // NewRegistry returns a registry with the Go and process collectors.
@@ -65,16 +92,21 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// health answers 200 if every check passes and 503 otherwise, with a JSON
-// object of the checks' names and "ok" or the reason.
+// health answers 200 if every check passes or fails tolerably and 503
+// otherwise, with a JSON object of the checks' names and "ok" or the reason.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()
 	status, answer := http.StatusOK, make(map[string]string, len(s.Checks))
 	for name, check := range s.Checks {
 		answer[name] = "ok"
-		if err := check(ctx); err != nil {
-			status, answer[name] = http.StatusServiceUnavailable, err.Error()
+		err := check(ctx)
+		if err == nil {
+			continue
+		}
+		answer[name] = err.Error()
+		if !errors.As(err, new(tolerable)) {
+			status = http.StatusServiceUnavailable
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")

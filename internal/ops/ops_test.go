@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -49,6 +50,21 @@ func TestHealthNamesWhatIsBroken(t *testing.T) {
 	}
 }
 
+func TestWhatIsTolerableIsToldButHealthy(t *testing.T) {
+	reason := errors.New("no interface is up")
+	s := ops.Server{Registry: ops.NewRegistry(), Checks: map[string]ops.Check{
+		"interfaces": func(context.Context) error { return fmt.Errorf("look around: %w", ops.Tolerable(reason)) },
+	}}
+	server := httptest.NewServer(s.Handler())
+	defer server.Close()
+	if status, body := get(t, server.URL+"/healthz"); status != http.StatusOK || !strings.Contains(body, "look around: no interface is up") {
+		t.Errorf("got %d %s", status, body)
+	}
+	if !errors.Is(ops.Tolerable(reason), reason) {
+		t.Error("the reason is hidden")
+	}
+}
+
 func TestRunEndsWithItsContextAndNamesATakenPort(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,4 +98,15 @@ func get(t *testing.T, url string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+func TestCheckListen(t *testing.T) {
+	for address, valid := range map[string]bool{
+		"": true, "127.0.0.1:8461": true, "[::1]:0": true, ":80": true,
+		"127.0.0.1": false, "127.0.0.1:99999": false, "127.0.0.1:http": false, "127.0.0.1:-1": false,
+	} {
+		if err := ops.CheckListen(address); (err == nil) != valid {
+			t.Errorf("%q: got %v", address, err)
+		}
+	}
 }

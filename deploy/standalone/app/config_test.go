@@ -95,3 +95,12 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 		}
 	}
 }
+
+func TestTwoPartsOnOnePortAreNamed(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Agent.Listen = cfg.Analyzer.Listen
+	err := checkPorts(t.Context(), cfg)
+	if err == nil || !strings.Contains(err.Error(), "analyzer.listen and agent.listen are both") {
+		t.Errorf("got %v", err)
+	}
+}

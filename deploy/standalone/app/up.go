@@ -93,10 +93,15 @@ func checkPorts(ctx context.Context, cfg Config) error {
 		port.Port{Address: cfg.Agent.Listen, Key: "agent.listen", Flag: "--agent-port"},
 		port.Port{Address: cfg.Collector.Listen, Key: "collector.listen", Flag: "--collector-port"},
 	)
+	keys := make(map[string]string, len(ports))
 	for _, p := range ports {
 		if p.Address == "" { // a part that serves nothing
 			continue
 		}
+		if key, twice := keys[p.Address]; twice {
+			return fmt.Errorf("%s and %s are both %s: change one of them", key, p.Key, p.Address)
+		}
+		keys[p.Address] = p.Key
 		if err := p.Check(ctx); err != nil {
 			return err
 		}
