@@ -17,6 +17,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/drain"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
 )
 
@@ -44,7 +45,11 @@ func (s *script) Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error) {
 	s.next++
 	for i := range st.flows {
 		e := flowbpf.Entry{A: netip.MustParseAddr("192.0.2.1"), B: netip.MustParseAddr("192.0.2.2"), APort: uint16(i + 1), BPort: 53, Proto: ebbwatch.ProtoUDP, Ifindex: 1}
-		e.FirstNS = flowbpf.MonotonicNS()
+		clock, err := hostclock.Now()
+		if err != nil {
+			return nil, err
+		}
+		e.FirstNS = clock.MonoNS
 		e.LastNS = e.FirstNS
 		e.Side[0].Counters = flowbpf.Counters{Packets: 1, Bytes: 100}
 		visit(&e)

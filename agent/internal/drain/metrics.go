@@ -42,7 +42,7 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 			Help: "Time from the swap of the maps to the encoded batches. Should stay far below drain_interval.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		lastDrain:       gauge("last_drain_timestamp_seconds", "Time of the last drain. Alert when it is older than a few drain intervals."),
 		conversations:   gauge("conversations", "Conversations remembered now; bounded by conversations.max_conversations."),
-		drainErrors:     counter("drain_errors_total", "Drains that failed in part; their packets count as overflow. Look at the log for the kernel's reason."),
+		drainErrors:     counter("drain_errors_total", "Drains that failed in part; what they could not read comes two drains later. Look at the log for the kernel's reason."),
 		imbalances:      counter("imbalances_total", "Times that the accounts did not add up. Should stay 0 but for failed drains: report it as a bug with the agent's log."),
 		clockSteps:      counter("clock_steps_total", "Steps of the wall clock by more than a second. Check the host's time synchronisation."),
 		evicted:         counter("conversations_evicted_total", "Conversations forgotten early for want of room: their later records count as new, with unknown initiator. Raise conversations.max_conversations."),

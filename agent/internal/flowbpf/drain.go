@@ -30,8 +30,9 @@ const drainBatch = 4096
 // attached or was when the interval began. The Entry belongs to Drain and is
 // overwritten after visit returns. visit must not call the Datapath.
 //
-// After an error the interval is incomplete: what could not be read stays in
-// its buffer for the drain after the next, together with the totals.
+// After an error the interval is incomplete, and the account tells of what was
+// visited alone. What could not be read stays in its buffer for the drain after
+// the next, in the account of that one, together with overflow and the rest.
 func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,6 +41,7 @@ func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
 		return nil, fmt.Errorf("swap buffers: %w", err)
 	}
 	if err := d.wait(old); err != nil {
+		d.told[old].merge(&tally{})
 		return nil, fmt.Errorf("wait for programs to leave the old buffer: %w", err)
 	}
 	return d.collect(old, visit)
@@ -52,52 +54,32 @@ func (d *Datapath) collect(old uint32, visit func(*Entry)) ([]Totals, error) {
 		recorded.add(e)
 		visit(e)
 	}
-	a := &d.arena
-	n4, err := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, sum)
-	if err != nil {
-		return nil, fmt.Errorf("drain ipv4 flows: %w", err)
+	if err := d.collectFlows(old, sum); err != nil {
+		// The totals cover flows that are still to be read: they wait for those.
+		d.told[old].merge(&recorded)
+		return d.visitedTotals(&recorded), err
 	}
-	n6, err := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, sum)
-	if err != nil {
-		return nil, fmt.Errorf("drain ipv6 flows: %w", err)
-	}
-	a.trim(n4, n6)
 	totals, err := d.drainTotals(old, &recorded)
 	if err != nil {
 		return nil, fmt.Errorf("drain totals: %w", err)
 	}
+	d.told[old] = tally{}
 	return totals, d.reopen(old)
 }
 
-// tally sums up entries by interface and direction.
-type tally struct {
-	points map[uint32]*[2]Counters
-	// The interface of the entry before: mostly that of the next one too.
-	ifindex uint32
-	last    *[2]Counters
-}
-
-func (t *tally) add(e *Entry) {
-	if t.last == nil || t.ifindex != e.Ifindex {
-		if t.points == nil {
-			t.points = make(map[uint32]*[2]Counters)
-		}
-		if t.points[e.Ifindex] == nil {
-			t.points[e.Ifindex] = &[2]Counters{}
-		}
-		t.ifindex, t.last = e.Ifindex, t.points[e.Ifindex]
+// collectFlows visits and removes the conversations of a generation.
+func (d *Datapath) collectFlows(old uint32, visit func(*Entry)) error {
+	a := &d.arena
+	n4, err4 := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, visit)
+	if err4 != nil {
+		err4 = fmt.Errorf("drain ipv4 flows: %w", err4)
 	}
-	in := &t.last[Ingress]
-	in.Packets += e.Side[0].Packets + e.Side[1].Packets - e.Egress.Packets
-	in.Bytes += e.Side[0].Bytes + e.Side[1].Bytes - e.Egress.Bytes
-	t.last[Egress].Add(e.Egress)
-}
-
-func (t *tally) of(ifindex uint32, dir Direction) Counters {
-	if p := t.points[ifindex]; p != nil {
-		return p[dir]
+	n6, err6 := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, visit)
+	if err6 != nil {
+		err6 = fmt.Errorf("drain ipv6 flows: %w", err6)
 	}
-	return Counters{}
+	a.trim(n4, n6)
+	return errors.Join(err4, err6)
 }
 
 // swap makes the other generation the active one and returns the old one, which
@@ -143,6 +125,9 @@ func (d *Datapath) reopen(old uint32) error {
 			return fmt.Errorf("reopen buffer: %w", err)
 		}
 	}
+	if d.told[1-old].points != nil {
+		return nil // the other generation still has totals of what is retired
+	}
 	for slot := range d.points.table {
 		if p := &d.points.table[slot]; p.retired {
 			if err := d.objs.EbbPoints.Put(uint32(slot), objects.FlowEbbPoint{}); err != nil {
@@ -180,16 +165,14 @@ func (a *arena) trim(n4, n6 int) {
 func wasteful(have, used int) bool { return have > 2*drainBatch && used < have/8 }
 
 // drainMap empties m, merges the entries that CPUs made of one conversation,
-// and visits the results. It returns how many entries there were.
+// and visits the results, after an error those that were read before it. It
+// returns how many entries there were.
 func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, strip func(*K), set func(*Entry, *K), visit func(*Entry)) (int, error) {
 	if *index == nil {
 		*index = make(map[K]uint32)
 	}
 	clear(*index)
 	n, err := readMap(keys, &a.flows, m)
-	if err != nil {
-		return n, err
-	}
 	live := 0
 	for i := range n {
 		k := (*keys)[i]
@@ -208,7 +191,7 @@ func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Ma
 		e.setFlow(&a.flows[i])
 		visit(&e)
 	}
-	return n, nil
+	return n, err
 }
 
 // readMap moves all entries of m to the front of keys and flows, which grow as needed.
@@ -272,6 +255,24 @@ func rebase(f *flow, first uint64) {
 	f.FirstNs = first
 }
 
+// visitedTotals is the account of the attach points as if no more had passed
+// them than recorded holds.
+func (d *Datapath) visitedTotals(recorded *tally) []Totals {
+	var totals []Totals
+	for slot := range d.points.table {
+		ifindex := d.points.table[slot].ifindex
+		if ifindex == 0 && slot != 0 {
+			continue
+		}
+		for _, dir := range []Direction{Ingress, Egress} {
+			if c := recorded.of(ifindex, dir); slot != 0 || c != (Counters{}) {
+				totals = append(totals, Totals{Ifindex: ifindex, Direction: dir, Seen: c, Recorded: c})
+			}
+		}
+	}
+	return totals
+}
+
 func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, error) {
 	var totals []Totals
 	for slot := range d.points.table {
@@ -284,6 +285,9 @@ func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, er
 			if err := d.sumTotals(&t, generation, uint32(slot)); err != nil {
 				return nil, err
 			}
+			told := d.told[generation].of(ifindex, dir)
+			t.Seen.Packets -= told.Packets
+			t.Seen.Bytes -= told.Bytes
 			if slot != 0 || t.Seen != (Counters{}) {
 				totals = append(totals, t)
 			}

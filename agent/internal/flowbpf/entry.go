@@ -34,8 +34,8 @@ type Entry struct {
 	InnerVLAN    uint16     // second VLAN id, 0 if there is none
 	Ifindex      uint32
 
-	// FirstNS and LastNS are CLOCK_MONOTONIC; see Clock. FirstNS is precise,
-	// LastNS is late by up to a timer tick (1 to 10 ms), but never below FirstNS.
+	// FirstNS and LastNS are CLOCK_MONOTONIC. FirstNS is precise, LastNS
+	// is late by up to a timer tick (1 to 10 ms), but never below FirstNS.
 	FirstNS, LastNS int64
 
 	Side [2]Side // 0 is what A sent, 1 what B sent

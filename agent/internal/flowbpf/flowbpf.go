@@ -39,6 +39,7 @@ type Datapath struct {
 	mu         sync.Mutex // guards what follows, and the maps against two drains
 	generation uint32
 	points     pointTable
+	told       [2]tally // of each generation, what incomplete drains have told; zero after a complete one
 	attached   map[int]*attachment
 	arena      arena
 	lastWait   time.Duration

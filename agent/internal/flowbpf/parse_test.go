@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
 )
 
 // parsed is what a frame should become; a nil *parsed means other.
@@ -149,14 +151,23 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func monotonicNS(t *testing.T) int64 {
+	t.Helper()
+	clock, err := hostclock.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clock.MonoNS
+}
+
 func checkParse(t *testing.T, d *Datapath, c *parseCase, dir Direction) {
 	if err := d.Pretend(loopback, c.ip); err != nil {
 		t.Fatal(err)
 	}
 	defer d.Detach(loopback)
-	before := MonotonicNS()
+	before := monotonicNS(t)
 	mustRun(t, d, &TestRun{Frame: c.frame, Direction: dir})
-	after := MonotonicNS()
+	after := monotonicNS(t)
 	entries, totals := drain(t, d)
 	one := Counters{1, uint64(len(c.frame))}
 	want := Totals{Seen: one, Other: one}
