@@ -93,6 +93,9 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}
 	r := runAgent(t, func(cfg *app.Config) { cfg.Interfaces.Exclude = []string{"no*"} })
 	r.watches(0)
+	if health := r.get("/healthz"); strings.Count(health, `"ok"`) != 2 || !strings.Contains(health, "no interface is watched") {
+		t.Errorf("health without an interface: %s", health)
+	}
 	peer := newHost(t)
 	peer.connect("w0", "w1", 1)
 	peer.connect("no0", "no1", 2)

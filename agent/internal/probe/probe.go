@@ -49,6 +49,9 @@ type Probe struct {
 	attached map[int]string    // by index
 	failed   map[int]time.Time // attempts that failed
 	lastErr  error
+	listed   bool   // once, at least
+	present  string // all interfaces, for people
+	toldNone bool
 }
 
 // New returns a probe that is not attached to anything yet. It registers its
@@ -81,17 +84,15 @@ func (p *Probe) Name(ifindex uint32) string { return p.names.get(ifindex) }
 // before it are forgotten two drains later.
 func (p *Probe) Drained() { p.names.drained() }
 
-// Health returns an error while no interface is watched.
+// Health returns an error while no interface is watched. It is tolerable, as
+// ops has it, if the host has none to watch: the agent waits for one.
 func (p *Probe) Health(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case len(p.attached) > 0:
+	if len(p.attached) > 0 {
 		return nil
-	case p.lastErr != nil:
-		return fmt.Errorf("no interface is watched: %w", p.lastErr)
 	}
-	return fmt.Errorf("no interface is watched: none is up and matches interfaces.include and interfaces.exclude")
+	return p.none()
 }
 
 // Run attaches to every interface that is wanted, now and as they come, until
@@ -204,6 +205,8 @@ func (p *Probe) sync() error {
 			delete(p.failed, index)
 		}
 	}
+	p.listed, p.present = true, describe(links)
+	p.tellIfNone()
 	return nil
 }
 

@@ -1,13 +1,17 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vishvananda/netlink"
 )
 
 // datapath answers each Attach by the function. The real datapath is in the
@@ -98,5 +102,53 @@ func TestNamesOutliveTheirInterfaceForTwoDrains(t *testing.T) {
 	n.drained()
 	if got := n.get(7); got != "if7" {
 		t.Errorf("name is %s", got)
+	}
+}
+
+// With nothing to watch the agent says so at once, and once, and waits.
+func TestNothingToWatchIsToldOnceWithWhatThereIs(t *testing.T) {
+	var told bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&told, nil))
+	p := New(Config{Include: []string{"nosuch0"}, Exclude: []string{"veth*"}}, datapath(func(int) error { return nil }), prometheus.NewRegistry(), log)
+	if err := p.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "not listed yet") {
+		t.Errorf("before the first look: %v", err)
+	}
+	for range 3 {
+		if err := p.sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := told.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") ||
+		!strings.Contains(got, "include=[nosuch0]") || !strings.Contains(got, "exclude=[veth*]") || !strings.Contains(got, "lo") {
+		t.Errorf("the log says: %s", got)
+	}
+	want := `no interface is watched: none is up and matches interfaces.include ["nosuch0"] but not interfaces.exclude ["veth*"]; there are `
+	if err := p.Health(t.Context()); err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "lo") {
+		t.Errorf("health: %v", err)
+	}
+	// An interface comes and goes: that is told again.
+	p.cfg.Include = []string{"lo"}
+	if err := p.sync(); err != nil || p.Health(t.Context()) != nil {
+		t.Errorf("with an interface: %v, %v", err, p.Health(t.Context()))
+	}
+	p.cfg.Include = []string{"nosuch0"}
+	if err := p.sync(); err != nil || strings.Count(told.String(), "no interface to watch") != 2 {
+		t.Errorf("%v, the log says: %s", err, told.String())
+	}
+}
+
+func TestManyInterfacesAreNamedInPart(t *testing.T) {
+	links := []netlink.Link{&netlink.Device{LinkAttrs: attrs(1, "lo", flagUp)}, &netlink.Device{LinkAttrs: attrs(2, "eth0", 0)}}
+	if got := describe(links); got != "lo, eth0 (down)" {
+		t.Error(got)
+	}
+	for i := range 30 {
+		links = append(links, &netlink.Device{LinkAttrs: attrs(3+i, fmt.Sprint("veth", i), flagUp)})
+	}
+	if got := describe(links); !strings.HasSuffix(got, "veth17, and 12 more") {
+		t.Error(got)
+	}
+	if got := describe(nil); got != "none" {
+		t.Error(got)
 	}
 }
