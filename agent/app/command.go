@@ -50,7 +50,8 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Tell whether the agent can run here, and which features work",
 		Long: `Doctor tries every kernel feature and privilege that the agent uses, and the
-connection to NATS. It exits with status 1 if the agent cannot run.`,
+connection to NATS. It exits with status 1 if the agent cannot run on this host;
+that NATS is away does not count.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "YAML configuration `file` of the agent (default: built-in values)")
@@ -78,12 +79,14 @@ connection to NATS. It exits with status 1 if the agent cannot run.`,
 }
 
 // natsFinding tries the way out. The agent runs without it, too: batches wait.
+// What is away is no fault of this host, and may be meant so.
 func natsFinding(ctx context.Context, cfg natsconn.Config) doctor.Finding {
-	f := doctor.Finding{Name: "nats", Purpose: "deliver batches; they wait in memory while it is away", Advice: "start NATS with JetStream and the collector, or set nats.url"}
+	f := doctor.Finding{Name: "nats", Purpose: "deliver batches; they wait in memory while it is away", Info: true}
 	silent := slog.New(slog.DiscardHandler)
 	nc, err := natsconn.Connect("agent-doctor", cfg, silent, nats.RetryOnFailedConnect(false), nats.MaxReconnects(0), nats.Timeout(3*time.Second))
 	if err != nil {
-		f.Detail = err.Error()
+		f.Detail = err.Error() // names the URL
+		f.Advice = `nothing for "ebbwatch up", which brings a NATS server of its own; else start NATS with JetStream and the collector, or set nats.url`
 		return f
 	}
 	defer nc.Close()
@@ -98,6 +101,6 @@ func natsFinding(ctx context.Context, cfg natsconn.Config) doctor.Finding {
 		f.Advice = "start the collector, which makes the stream, or allow this user to look it up"
 		return f
 	}
-	f.Works, f.Detail, f.Advice = true, nc.ConnectedUrlRedacted(), ""
+	f.Works, f.Detail = true, nc.ConnectedUrlRedacted()
 	return f
 }

@@ -29,13 +29,15 @@ func execute(t *testing.T, args ...string) (stdout string, err error) {
 }
 
 func TestDoctorPrintsJSON(t *testing.T) {
-	t.Setenv("EBBWATCH_NATS_URL", "nats://127.0.0.1:1") // nothing answers
+	t.Setenv("EBBWATCH_NATS_URL", "nats://doctor:hunter2@127.0.0.1:1") // nothing answers
 	out, err := execute(t, "doctor", "--json")
 	var report struct {
 		CanRun   bool `json:"can_run"`
 		Findings []struct {
 			Name   string
 			Works  bool
+			Info   bool
+			Detail string
 			Advice string
 		}
 	}
@@ -47,7 +49,8 @@ func TestDoctorPrintsJSON(t *testing.T) {
 		t.Errorf("can run: %v, error %v", report.CanRun, err)
 	}
 	last := report.Findings[len(report.Findings)-1]
-	if last.Name != "nats" || last.Works || last.Advice == "" {
+	if last.Name != "nats" || last.Works || !last.Info || !strings.Contains(last.Detail, "connect to NATS at nats://doctor:xxxxx@127.0.0.1:1") ||
+		strings.Contains(out, "hunter2") || !strings.Contains(last.Advice, `"ebbwatch up"`) {
 		t.Errorf("NATS is away: %+v", last)
 	}
 }

@@ -25,6 +25,8 @@ type Finding struct {
 	Purpose  string `json:"purpose"`          // what the agent uses it for
 	Works    bool   `json:"works"`            //
 	Required bool   `json:"required"`         // the agent cannot run without it
+	Untested bool   `json:"untested"`         // could not be tried, so that it does not work says nothing
+	Info     bool   `json:"info"`             // about the surroundings: no fault of this host
 	Detail   string `json:"detail,omitempty"` // what was found, or why it does not work
 	Advice   string `json:"advice,omitempty"` // what to do if it does not work
 }
@@ -45,27 +47,44 @@ func Diagnose(extra ...Finding) Report {
 	r := Report{Kernel: kernel()}
 	r.Findings = append(r.Findings, kernelFinding(r.Kernel))
 	r.Findings = append(r.Findings, capabilityFindings()...)
-	attach := false
-	for _, f := range flowbpf.Probe() {
-		finding := Finding{Name: f.Name, Purpose: f.Need, Works: f.Err == nil, Required: f.Required}
-		if f.Err != nil {
-			finding.Detail = oneLine(f.Err)
-			finding.Advice = advice(f.Name, f.Err)
-		} else if f.Name == "tcx" || f.Name == "tc" {
-			attach = true
-		}
-		r.Findings = append(r.Findings, finding)
-	}
-	r.Findings = append(r.Findings, Finding{
-		Name: "attach", Purpose: "hook interfaces by tcx or tc", Works: attach, Required: true,
-		Advice: unless(attach, "use a kernel with tcx (Linux 6.6), or load the module sch_ingress for tc"),
-	})
+	r.Findings = append(r.Findings, featureFindings()...)
 	r.Findings = append(r.Findings, extra...)
 	r.CanRun = true
 	for _, f := range r.Findings {
 		r.CanRun = r.CanRun && (f.Works || !f.Required)
 	}
 	return r
+}
+
+// featureFindings tries what the datapath needs of the kernel.
+func featureFindings() []Finding {
+	lacking, err := missing()
+	privileged := err == nil && len(lacking) == 0
+	needs := "needs " + Needed
+	if len(lacking) > 0 {
+		needs = "needs " + strings.Join(lacking, ", ")
+	}
+	var findings []Finding
+	attach := Finding{Name: "attach", Purpose: "hook interfaces by tcx or tc", Required: true}
+	for _, f := range flowbpf.Probe(privileged) {
+		finding := Finding{Name: f.Name, Purpose: f.Need, Works: f.Err == nil, Required: f.Required}
+		switch {
+		case errors.Is(f.Err, flowbpf.ErrNotTested):
+			finding.Untested, finding.Detail = true, needs
+		case f.Err != nil:
+			finding.Detail, finding.Advice = reason(f.Err), advice(f.Name, f.Err)
+		case f.Name == "tcx" || f.Name == "tc":
+			attach.Works = true
+		}
+		findings = append(findings, finding)
+	}
+	switch {
+	case !privileged:
+		attach.Untested, attach.Detail = true, needs
+	case !attach.Works:
+		attach.Advice = "use a kernel with tcx (Linux 6.6), or load the module sch_ingress for tc"
+	}
+	return append(findings, attach)
 }
 
 func unless(ok bool, advice string) string {
@@ -75,15 +94,19 @@ func unless(ok bool, advice string) string {
 	return advice
 }
 
-func oneLine(err error) string {
+// reason is err in one line, without the library's guess at RLIMIT_MEMLOCK,
+// which limits no map since Linux 5.11.
+func reason(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
+	line, _, _ = strings.Cut(line, " (MEMLOCK may be too low")
 	return line
 }
 
-// advice says what to do about a missing feature of the kernel.
+// advice says what to do about a feature of the kernel that this process, with
+// all privileges that it needs, found missing.
 func advice(name string, err error) string {
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EPERM) {
-		return "run as root or grant " + Needed
+		return "the capabilities are there, but something else forbids it: a user namespace, a seccomp profile, a security module, or kernel lockdown"
 	}
 	switch name {
 	case "tcx":
@@ -140,20 +163,29 @@ func capabilities() []capability {
 // Privileges returns nil if this process has the capabilities that the agent
 // needs, else an error that names the missing ones and says how to grant them.
 func Privileges() error {
-	effective, err := effectiveCapabilities()
+	names, err := missing()
 	if err != nil {
 		return fmt.Errorf("read this process' capabilities: %w", err)
 	}
-	var missing []string
-	for _, c := range capabilities() {
-		if !has(effective, c) {
-			missing = append(missing, c.name)
-		}
-	}
-	if len(missing) == 0 {
+	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the agent lacks %s: run it as root, or grant it with AmbientCapabilities= in its systemd unit or setcap on its binary", strings.Join(missing, ", "))
+	return fmt.Errorf("the agent lacks %s: run it as root, or grant it with AmbientCapabilities= in its systemd unit or setcap on its binary", strings.Join(names, ", "))
+}
+
+// missing names the capabilities that the agent needs and this process lacks.
+func missing() ([]string, error) {
+	effective, err := effectiveCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, c := range capabilities() {
+		if !has(effective, c) {
+			names = append(names, c.name)
+		}
+	}
+	return names, nil
 }
 
 func has(effective uint64, c capability) bool {
@@ -198,6 +230,10 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, f := range r.Findings {
 		state := "works"
 		switch {
+		case f.Untested:
+			state = "not tested"
+		case !f.Works && f.Info:
+			state = "not there"
 		case !f.Works && f.Required:
 			state = "MISSING"
 		case !f.Works:

@@ -19,24 +19,37 @@ type Feature struct {
 	Name     string // short and stable: "tcx", "batch", "coarse_clock", …
 	Need     string // what it is used for
 	Required bool   // the datapath cannot run without it
-	Err      error  // nil if it works, else why it does not
+	Err      error  // nil if it works, else why it does not, or ErrNotTested
 }
+
+// ErrNotTested is the result of a probe that needs privileges.
+var ErrNotTested = errors.New("not tested")
 
 // Probe tries every kernel feature that the datapath uses, on this kernel, in
 // this network namespace and with this process' privileges. It leaves nothing
 // behind. Without both tcx and tc nothing can be attached.
-func Probe() []Feature {
+//
+// Without privileges a probe fails for want of them, whatever the kernel can
+// do: privileged says whether to try those.
+func Probe(privileged bool) []Feature {
+	with := func(probe func() error) error {
+		if !privileged {
+			return ErrNotTested
+		}
+		return probe()
+	}
+	clock := func() error { return features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs) }
 	return []Feature{
-		{"program", "run programs on packets (CAP_BPF, CAP_NET_ADMIN)", true, features.HaveProgramType(ebpf.SchedCLS)},
-		{"bounded_loops", "parse IPv6 extension headers", true, features.HaveBoundedLoops()},
-		{"isa_v3", "run the compiled programs", true, features.HaveV3ISA()},
-		{"coarse_clock", "time packets cheaply (Linux 5.11)", true, features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs)},
-		{"map_of_maps", "swap the buffers", true, features.HaveMapType(ebpf.ArrayOfMaps)},
-		{"mmap", "read totals without system calls", true, features.HaveMapFlag(features.BPF_F_MMAPABLE)},
-		{"batch", "drain flows in batches (Linux 5.6)", true, probeBatch()},
-		{"datapath", "load this build's programs", true, probeLoad()},
-		{"tcx", "attach by link (Linux 6.6)", false, probeAttachTCX()},
-		{"tc", "attach by filter where tcx is missing", false, probeTC()},
+		{"program", "run programs on packets (CAP_BPF, CAP_NET_ADMIN)", true, with(func() error { return features.HaveProgramType(ebpf.SchedCLS) })},
+		{"bounded_loops", "parse IPv6 extension headers", true, with(features.HaveBoundedLoops)},
+		{"isa_v3", "run the compiled programs", true, with(features.HaveV3ISA)},
+		{"coarse_clock", "time packets cheaply (Linux 5.11)", true, with(clock)},
+		{"map_of_maps", "swap the buffers", true, with(func() error { return features.HaveMapType(ebpf.ArrayOfMaps) })},
+		{"mmap", "read totals without system calls", true, with(func() error { return features.HaveMapFlag(features.BPF_F_MMAPABLE) })},
+		{"batch", "drain flows in batches (Linux 5.6)", true, with(probeBatch)},
+		{"datapath", "load this build's programs", true, with(probeLoad)},
+		{"tcx", "attach by link (Linux 6.6)", false, with(probeAttachTCX)},
+		{"tc", "attach by filter where tcx is missing", false, with(probeTC)},
 		{"jit", "run programs at full speed", false, probeJIT()},
 		{"btf", "read kernel types, for features to come", false, probeBTF()},
 	}
