@@ -22,15 +22,15 @@ import (
 // return soon after ctx ends and may be called concurrently.
 type Check func(ctx context.Context) error
 
-// tolerable is an error that does not make a service unhealthy.
-type tolerable struct{ error }
+// tolerableError is an error that does not make a service unhealthy.
+type tolerableError struct{ error }
 
-func (t tolerable) Unwrap() error { return t.error }
+func (t tolerableError) Unwrap() error { return t.error }
 
 // Tolerable marks the reason of a Check as one that people should know but that
 // starting the service again does not mend, nor waiting for it: /healthz tells
 // it and still answers 200.
-func Tolerable(reason error) error { return tolerable{reason} }
+func Tolerable(reason error) error { return tolerableError{reason} }
 
 // Server is the operations endpoint of one service.
 type Server struct {
@@ -105,7 +105,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		answer[name] = err.Error()
-		if !errors.As(err, new(tolerable)) {
+		if !errors.As(err, new(tolerableError)) {
 			status = http.StatusServiceUnavailable
 		}
 	}
