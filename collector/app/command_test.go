@@ -63,14 +63,14 @@ func TestADumpedConfigurationLoadsAndHidesThePassword(t *testing.T) {
 		t.Errorf("the dump shows the password:\n%s", dump.String())
 	}
 	file := filepath.Join(t.TempDir(), "collector.yaml")
-	if err := os.WriteFile(file, dump.Bytes(), 0o600); err != nil {
+	text := strings.ReplaceAll(dump.String(), "<redacted>", "hunter2")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	again := DefaultConfig()
 	if err := config.Load(&again, file, nil); err != nil {
 		t.Error(err)
 	}
-	again.ClickHouse.Password = cfg.ClickHouse.Password
 	if again != cfg {
 		t.Errorf("the dump loads as %+v, want %+v", again, cfg)
 	}

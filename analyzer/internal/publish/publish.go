@@ -164,7 +164,7 @@ func (p *Pipeline) recover(ctx context.Context) error {
 		if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		findings, _, err := p.History.Findings(ctx, store.FindingFilter{Incident: in.ID, Page: store.Page{Limit: 1000}})
+		findings, err := p.findings(ctx, in.ID)
 		if err != nil {
 			return err
 		}
@@ -181,15 +181,35 @@ func (p *Pipeline) recover(ctx context.Context) error {
 	return nil
 }
 
+// findings returns those of an incident as they are stored now.
+func (p *Pipeline) findings(ctx context.Context, incident string) ([]detect.Finding, error) {
+	findings, _, err := p.History.Findings(ctx, store.FindingFilter{Incident: incident, Page: store.Page{Limit: 1000}})
+	return findings, err
+}
+
 // report makes and sends the report of one change, unless it is there already.
 func (p *Pipeline) report(ctx context.Context, c change) error {
 	id := report.IncidentReportID(c.incident)
-	stored, err := p.Reports.Report(ctx, id)
+	made, err := p.Reports.Report(ctx, id)
 	switch {
 	case err == nil:
-		return p.resend(ctx, stored)
+		return p.resend(ctx, made)
 	case !errors.Is(err, store.ErrNotFound):
 		return err
+	}
+	// A change may have waited: its findings have grown since, without a change of
+	// their own that was worth a report.
+	stored, err := p.findings(ctx, c.incident.ID)
+	if err != nil {
+		return err
+	}
+	if len(stored) >= len(c.findings) {
+		c.findings, c.incident.Findings = stored, len(stored)
+		for i := range stored {
+			if end := stored[i].WindowEnd; end.After(c.incident.Ended) {
+				c.incident.Ended = end
+			}
+		}
 	}
 	r, err := p.Builder.Incident(ctx, c.incident, c.findings, time.Now())
 	if err != nil {

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,7 @@ type memory struct {
 	reports map[string]store.Report
 	sent    []sent
 	failing bool
+	grown   []detect.Finding // what the store holds of every incident
 }
 
 type sent struct {
@@ -52,7 +54,9 @@ func (m *memory) Incidents(context.Context, store.IncidentFilter) ([]incident.In
 }
 
 func (m *memory) Findings(context.Context, store.FindingFilter) ([]detect.Finding, int, error) {
-	return nil, 0, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.grown, len(m.grown), nil
 }
 
 type outbox struct {
@@ -146,8 +150,9 @@ func TestAReportThatCannotBeStoredIsMadeLater(t *testing.T) {
 		if len(m.sent) != 0 {
 			t.Fatalf("sent %v while nothing could be stored", m.sent)
 		}
+		finding.Summary, finding.WindowEnd = "It went on.", now.Add(9*time.Second)
 		m.mu.Lock()
-		m.failing = false
+		m.failing, m.grown = false, []detect.Finding{finding}
 		m.mu.Unlock()
 		time.Sleep(30 * time.Second)
 		cancel()
@@ -155,7 +160,11 @@ func TestAReportThatCannotBeStoredIsMadeLater(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(m.sent) != 1 || len(m.reports) != 1 {
-			t.Errorf("%d reports, sent %v", len(m.reports), m.sent)
+			t.Fatalf("%d reports, sent %v", len(m.reports), m.sent)
+		}
+		r := m.reports[m.sent[0].id]
+		if !strings.Contains(r.Markdown, "It went on") || !r.WindowEnd.Equal(finding.WindowEnd) {
+			t.Errorf("the report tells of the past, up to %v:\n%s", r.WindowEnd, r.Markdown)
 		}
 	})
 }
