@@ -61,20 +61,6 @@ type Status struct {
 	Model     string         `json:"model"` // "" if none is configured
 }
 
-// Agent is one agent by its own proofs of the last ten minutes.
-type Agent struct {
-	Name            string    `json:"name"`
-	Version         string    `json:"version"`
-	State           State     `json:"state"`
-	LastBeat        time.Time `json:"last_beat"`
-	CoveragePercent float64   `json:"coverage_percent"` // of the IP packets, how many stand in flow records
-	OverflowPackets uint64    `json:"overflow_packets"` // found no room in the flow map
-	LostBatches     uint64    `json:"lost_batches"`     // missing by their sequence numbers
-	Drops           uint64    `json:"drops"`            // what the agent gave up since its start, all its counters
-	FlowsPerS       float64   `json:"flows_per_s"`
-	BitsPerS        float64   `json:"bits_per_s"`
-}
-
 // Stream is the way between the agents and the collector.
 type Stream struct {
 	Messages    uint64 `json:"messages"`     // batches that no collector has stored yet
@@ -188,42 +174,9 @@ func (c *Collector) fromStore(ctx context.Context, now time.Time, s *Status) (ag
 		return agents, database
 	}
 	for _, a := range rows {
-		s.Agents = append(s.Agents, Agent{
-			Name: a.Name, Version: a.Version, State: agentState(a, now), LastBeat: a.LastBeat, CoveragePercent: 100 * a.Coverage,
-			OverflowPackets: a.Overflow, LostBatches: a.Gaps, Drops: a.Losses, FlowsPerS: a.FlowsPerS, BitsPerS: a.BitsPerS,
-		})
+		s.Agents = append(s.Agents, agentOf(a, now))
 	}
 	return judgeAgents(s.Agents), database
-}
-
-func agentState(a store.Agent, now time.Time) State {
-	switch age := now.Sub(a.LastBeat); {
-	case age > deadAgent:
-		return Down
-	case age > lateAgent, a.Overflow > 0, a.Gaps > 0:
-		return Warn
-	}
-	return OK
-}
-
-func judgeAgents(agents []Agent) Part {
-	if len(agents) == 0 {
-		return Part{"agents", Warn, "none has reported within a day"}
-	}
-	count := map[State]int{}
-	for _, a := range agents {
-		count[a.State]++
-	}
-	p := Part{"agents", OK, human.Plural(count[OK]+count[Warn], "agent reports", "agents report")}
-	switch {
-	case count[Down] == len(agents):
-		p = Part{"agents", Down, "no agent has reported for five minutes"}
-	case count[Down] > 0:
-		p.State, p.Detail = Warn, fmt.Sprintf("%s, %d silent", p.Detail, count[Down])
-	case count[Warn] > 0:
-		p.State, p.Detail = Warn, fmt.Sprintf("%s, %d late or with losses", p.Detail, count[Warn])
-	}
-	return p
 }
 
 func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, collector Part) {

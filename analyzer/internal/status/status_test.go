@@ -5,46 +5,9 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
-	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 )
 
 var at = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
-
-func TestAgentsAreJudgedByTheirProofs(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		agent store.Agent
-		want  State
-	}{
-		{"all is well", store.Agent{LastBeat: at.Add(-6 * time.Second), Coverage: 1}, OK},
-		{"late", store.Agent{LastBeat: at.Add(-time.Minute), Coverage: 1}, Warn},
-		{"silent", store.Agent{LastBeat: at.Add(-time.Hour), Coverage: 1}, Down},
-		{"packets without room", store.Agent{LastBeat: at, Overflow: 1}, Warn},
-		{"a batch is missing", store.Agent{LastBeat: at, Gaps: 1}, Warn},
-	} {
-		if got := agentState(c.agent, at); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
-	}
-	for _, c := range []struct {
-		states []State
-		want   Part
-	}{
-		{nil, Part{"agents", Warn, "none has reported within a day"}},
-		{[]State{OK}, Part{"agents", OK, "1 agent reports"}},
-		{[]State{OK, Warn, OK}, Part{"agents", Warn, "3 agents report, 1 late or with losses"}},
-		{[]State{OK, Down}, Part{"agents", Warn, "1 agent reports, 1 silent"}},
-		{[]State{Down, Down}, Part{"agents", Down, "no agent has reported for five minutes"}},
-	} {
-		var agents []Agent
-		for _, s := range c.states {
-			agents = append(agents, Agent{State: s})
-		}
-		if got := judgeAgents(agents); got != c.want {
-			t.Errorf("%v: %+v, want %+v", c.states, got, c.want)
-		}
-	}
-}
 
 func TestTheCollectorIsGoneOnlyIfNothingComesFromIt(t *testing.T) {
 	for _, c := range []struct {

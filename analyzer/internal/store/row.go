@@ -104,7 +104,13 @@ type Agent struct {
 	Overflow  uint64    // packets that found no room in the flow map
 	Gaps      uint64    // batches that are missing by their sequence numbers
 	Losses    uint64    // what the agent itself gave up since its start, all counters
+
+	Interfaces     []string // that it watches, by name; MaxInterfaces at most
+	InterfaceCount uint64   // all that it watches; 0 if it watches none, or was silent for ten minutes
 }
+
+// MaxInterfaces is how many interfaces of an agent are named.
+const MaxInterfaces = 20
 
 // ThroughputPoint is one minute of all agents.
 type ThroughputPoint struct {

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -52,7 +54,44 @@ LIMIT 10000`
 		agents = append(agents, a)
 		return nil
 	})
+	if err == nil {
+		err = s.watched(ctx, agents, now)
+	}
 	return agents, wrap("list agents", err)
+}
+
+// watched tells for each agent, which are in order of their names, the
+// interfaces that its drains of the last interval and a half tell of. Not every
+// batch of a drain tells of them.
+func (s *Store) watched(ctx context.Context, agents []Agent, now time.Time) error {
+	query := `
+SELECT agent, arraySlice(arraySort(groupUniqArray(2048)(interface)), 1, {limit:UInt32}), uniqExact(interface)
+FROM
+(
+    SELECT agent, interface, max(time) AS seen, max(max(time)) OVER (PARTITION BY agent) AS beat,
+        argMax(argMax(interval_ms, time), max(time)) OVER (PARTITION BY agent) AS step
+    FROM coverage
+    WHERE time > ` + at("now") + ` - INTERVAL 10 MINUTE
+    GROUP BY agent, interface
+)
+WHERE interface != '' AND dateDiff('millisecond', seen, beat) <= 1.5 * step
+GROUP BY agent
+ORDER BY agent
+LIMIT 10000`
+	return s.query(ctx, query, params{"now": now, "limit": MaxInterfaces}, func(r driver.Rows) error {
+		var (
+			agent string
+			names []string
+			count uint64
+		)
+		if err := r.Scan(&agent, &names, &count); err != nil {
+			return err
+		}
+		if i, ok := slices.BinarySearchFunc(agents, agent, func(a Agent, name string) int { return strings.Compare(a.Name, name) }); ok {
+			agents[i].Interfaces, agents[i].InterfaceCount = names, count
+		}
+		return nil
+	})
 }
 
 // Throughput returns one point a minute of [from, to), minutes without flows

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -181,6 +182,22 @@ func testAgents(t *testing.T, db *storetest.DB, s *store.Store) {
 			beats = append(beats, storetest.Beat{Agent: "a", Time: at, Received: at.Add(time.Second), Boot: boot, Sequence: sequence, Interface: iface, Flows: 30, Seen: 100, Overflow: 20})
 		}
 	}
+	// A restarted agent watches nothing; one of many interfaces lost one, and sends
+	// batches that tell of none in between.
+	for i := range 10 {
+		at := now.Add(time.Duration(i-5) * 5 * time.Second)
+		beats = append(beats, storetest.Beat{Agent: "many", Time: at, Received: at, Boot: boot, Sequence: uint64(2*i + 2)})
+		for n := range 25 {
+			if iface := fmt.Sprintf("veth%02d", n); n > 0 || i < 5 {
+				beats = append(beats, storetest.Beat{Agent: "many", Time: at, Received: at, Boot: boot, Sequence: uint64(2*i + 1), Interface: iface})
+			}
+		}
+		blind := storetest.Beat{Agent: "none", Time: at, Received: at, Boot: boot, Sequence: uint64(i + 1)}
+		if i < 5 {
+			blind.Interface = "eth0"
+		}
+		beats = append(beats, blind)
+	}
 	db.Beats(t, beats...)
 	agents, err := s.Agents(t.Context(), now.Add(30*time.Second))
 	if err != nil {
@@ -189,7 +206,15 @@ func testAgents(t *testing.T, db *storetest.DB, s *store.Store) {
 	want := []store.Agent{{
 		Name: "a", Version: "v1", LastBeat: now.Add(25 * time.Second), Received: now.Add(26 * time.Second),
 		FlowsPerS: 6, BitsPerS: 8 * 600 * 100 / 15.0, Coverage: 0.8, Overflow: 120, Gaps: 2, Losses: 2,
+		Interfaces: []string{"eth0", "eth1"}, InterfaceCount: 2,
+	}, {
+		Name: "many", Version: "v1", LastBeat: now.Add(20 * time.Second), Received: now.Add(20 * time.Second), Coverage: 1, Losses: 2, InterfaceCount: 24,
+	}, {
+		Name: "none", Version: "v1", LastBeat: now.Add(20 * time.Second), Received: now.Add(20 * time.Second), Coverage: 1, Losses: 2,
 	}}
+	for n := range store.MaxInterfaces {
+		want[1].Interfaces = append(want[1].Interfaces, fmt.Sprintf("veth%02d", n+1))
+	}
 	if diff := cmp.Diff(want, agents); diff != "" {
 		t.Error(diff)
 	}

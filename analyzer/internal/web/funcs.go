@@ -35,6 +35,7 @@ func funcs() template.FuncMap {
 		"rows":       func(f detect.Finding) []report.Row { return report.Rows([]detect.Finding{f}) },
 		"queries":    queries,
 		"drops":      drops,
+		"watches":    watches,
 		"headline":   headline,
 		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
 		"partName":   func(name string) string { return strings.ToUpper(name[:1]) + name[1:] },
@@ -72,6 +73,29 @@ func drops(a status.Agent) string {
 		return "none"
 	}
 	return strings.Join(lost, ", ")
+}
+
+// watchesNamed is how many interfaces of an agent the page names.
+const watchesNamed = 5
+
+// watches says what an agent watches.
+func watches(a status.Agent) string {
+	switch {
+	case a.State == status.Down:
+		return "silent"
+	case a.Blind():
+		return "watches no interface"
+	}
+	named := min(len(a.Interfaces), watchesNamed)
+	names := make([]string, named)
+	for i, name := range a.Interfaces[:named] {
+		names[i] = human.Clean(name, 32)
+	}
+	s := "watches " + strings.Join(names, ", ")
+	if more := a.InterfaceCount - min(a.InterfaceCount, uint64(named)); more > 0 {
+		s += " and " + human.Number(float64(more)) + " more"
+	}
+	return s
 }
 
 // headline says in a few words how things are.

@@ -107,6 +107,7 @@ func TestHostileNamesStayText(t *testing.T) {
 		s.reports[i].Title, s.reports[i].Author, s.reports[i].Note = evil, evil, evil
 	}
 	s.deliveries[0].Endpoint, s.deliveries[0].Error, s.deliveries[0].State = evil, evil, evil
+	s.state.Agents[0].Interfaces[0] = evil
 	s.state.Agents[0].Name, s.state.Parts[0].Detail, s.state.Model, s.state.Version = evil, evil, evil, evil
 	s.state.Webhooks = []notify.State{{Name: evil, LastError: evil}}
 	s.state.Detectors = []status.Detector{{Name: evil}}
@@ -211,5 +212,29 @@ func TestTheChart(t *testing.T) {
 		if got := niceCeil(v); got != want {
 			t.Errorf("niceCeil(%v) = %v, want %v", v, got, want)
 		}
+	}
+}
+
+func TestThePageTellsWhatEachAgentWatches(t *testing.T) {
+	s := quiet(at)
+	six := []string{"eth0", "eth1", "eth2", "eth3", "eth4", "eth5"}
+	s.state.Agents = []status.Agent{
+		{Name: "two", State: status.OK, CoveragePercent: new(100.0), Interfaces: six[:2], InterfaceCount: 2},
+		{Name: "many", State: status.OK, CoveragePercent: new(100.0), Interfaces: six, InterfaceCount: 31},
+		{Name: "blind", State: status.Warn},
+		{Name: "gone", State: status.Down},
+	}
+	s.state.State, s.state.Parts[0] = status.Warn, status.Part{Name: "agents", State: status.Warn, Detail: "3 agents report, agent blind watches no interface, 1 silent"}
+	_, page := get(t, s, "/")
+	for _, want := range []string{
+		`<p class="dim">watches eth0, eth1</p>`, `<p class="dim">watches eth0, eth1, eth2, eth3, eth4 and 26 more</p>`,
+		`<p class="bad">watches no interface</p>`, `<p class="dim">silent</p>`, "agent blind watches no interface", "Quiet, with a warning",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if n := strings.Count(page, `<dd class="bad">unknown</dd>`); n != 2 {
+		t.Errorf("the coverage of %d agents is unknown, want 2", n)
 	}
 }
