@@ -195,7 +195,7 @@ func hooked(t *testing.T, mode AttachMode) (n int) {
 
 func TestProbesPassOnThisKernel(t *testing.T) {
 	newLab(t)
-	for _, f := range Probe() {
+	for _, f := range Probe(true) {
 		if f.Name == "" || f.Need == "" {
 			t.Errorf("feature %+v lacks its name or use", f)
 		}
