@@ -28,6 +28,7 @@ const (
 	noteBusy        = "the model gateway is over its limit"
 	noteKey         = "the model gateway does not accept the key"
 	noteLimit       = "the hourly limit of worded reports is reached"
+	noteResting     = "the model is left alone for a minute after a failure"
 	noteUnusable    = "the evidence could not be written for the model"
 )
 
@@ -37,6 +38,15 @@ func (e *Error) Unwrap() error { return e.err }
 
 // Note returns a few words for the reader of the report.
 func (e *Error) Note() string { return e.note }
+
+// ofServer tells whether the next request would likely fail as well.
+func (e *Error) ofServer() bool {
+	switch e.note {
+	case noteTimeout, noteUnreachable, noteFailed, noteBusy:
+		return true
+	}
+	return false
+}
 
 var (
 	errRedirect = errors.New("the gateway redirects")

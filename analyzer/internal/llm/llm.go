@@ -28,11 +28,15 @@ type Client struct {
 	mu     sync.Mutex
 	format string // FormatSchema or FormatObject once known, else FormatAuto
 	cache  map[[sha256.Size]byte]report.Answer
+	rested time.Time // the model is not asked before
 }
 
 const (
 	maxCached = 64
 	retries   = 2
+	// rest is how long a model that did not serve is left alone: reports are made one
+	// after another, and each would wait for it again.
+	rest = time.Minute
 )
 
 // New returns a client for a configuration that is enabled. It connects to
@@ -64,28 +68,40 @@ func New(cfg Config) (*Client, error) {
 // Name implements report.Worder.
 func (c *Client) Name() string { return c.cfg.Model }
 
-// Word implements report.Worder: it asks the model within the configured
-// timeout. Every error is an *Error. The same request is answered from memory.
-func (c *Client) Word(ctx context.Context, req report.Request) (report.Answer, error) {
-	system, user, err := prompt(req)
+// Word implements report.Worder: it asks the model within the configured timeout,
+// which bounds retries and the second response format as well. Every error is an
+// *Error. The same request is answered from memory. After a timeout or a fault of
+// the server it fails at once for a minute.
+func (c *Client) Word(parent context.Context, req report.Request) (report.Answer, error) {
+	conversation, err := prompt(req)
 	if err != nil {
 		return report.Answer{}, &Error{noteUnusable, err}
 	}
-	key := sha256.Sum256([]byte(c.cfg.Model + "\x00" + system + "\x00" + user))
+	key := sha256.Sum256(fmt.Appendf(nil, "%q %q", c.cfg.Model, conversation))
 	c.mu.Lock()
 	answer, ok := c.cache[key]
+	resting := time.Now().Before(c.rested)
 	c.mu.Unlock()
-	if ok {
+	switch {
+	case ok:
 		return answer, nil
+	case resting:
+		return report.Answer{}, &Error{noteResting, errors.New("it did not serve a moment ago")}
 	}
 	if !c.limiter.Allow() {
 		return report.Answer{}, &Error{noteLimit, errors.New("too many reports an hour")}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(parent, c.cfg.Timeout)
 	defer cancel()
-	content, err := c.ask(ctx, req, system, user)
+	content, err := c.ask(ctx, req, conversation)
 	if err != nil {
-		return report.Answer{}, classify(ctx, err)
+		failure := classify(ctx, err)
+		if failure.ofServer() && parent.Err() == nil {
+			c.mu.Lock()
+			c.rested = time.Now().Add(rest)
+			c.mu.Unlock()
+		}
+		return report.Answer{}, failure
 	}
 	if answer, err = parse(content); err != nil {
 		return report.Answer{}, &Error{noteMalformed, err}
@@ -101,7 +117,7 @@ func (c *Client) Word(ctx context.Context, req report.Request) (report.Answer, e
 
 // ask sends the request, in the other response format if the server turns out
 // not to know json_schema, and again after 429 and 5xx.
-func (c *Client) ask(ctx context.Context, req report.Request, system, user string) (string, error) {
+func (c *Client) ask(ctx context.Context, req report.Request, conversation []message) (string, error) {
 	c.mu.Lock()
 	format := c.format
 	c.mu.Unlock()
@@ -110,7 +126,7 @@ func (c *Client) ask(ctx context.Context, req report.Request, system, user strin
 		format = FormatSchema
 	}
 	for attempt := 0; ; {
-		content, err := c.complete(ctx, c.request(req, system, user, format))
+		content, err := c.complete(ctx, c.request(req, conversation, format))
 		switch {
 		case err == nil:
 			c.learn(probing, format)
@@ -165,13 +181,10 @@ func (c *Client) complete(ctx context.Context, req openai.ChatCompletionRequest)
 // likely.
 const temperature = 0.01
 
-func (c *Client) request(req report.Request, system, user, format string) openai.ChatCompletionRequest {
-	r := openai.ChatCompletionRequest{
-		Model: c.cfg.Model,
-		Messages: []openai.ChatCompletionMessage{
-			{Role: openai.ChatMessageRoleSystem, Content: system},
-			{Role: openai.ChatMessageRoleUser, Content: user},
-		},
+func (c *Client) request(req report.Request, conversation []message, format string) openai.ChatCompletionRequest {
+	r := openai.ChatCompletionRequest{Model: c.cfg.Model}
+	for _, m := range conversation {
+		r.Messages = append(r.Messages, openai.ChatCompletionMessage{Role: m.role, Content: m.text})
 	}
 	if reasons(c.cfg.Model) {
 		r.MaxCompletionTokens = c.cfg.MaxTokens // such models know neither max_tokens nor a temperature

@@ -127,11 +127,9 @@ func (w *wordsOf) Word(_ context.Context, req Request) (Answer, error) {
 
 func TestWorded(t *testing.T) {
 	in, findings := flood()
-	names, _ := NewPseudonyms([]byte("a key of the tests, 32 bytes ..."))
-	dst := names.scope().hide("10.9.0.2")
-	w := &wordsOf{answer: Answer{Severity: "low", NextSteps: []string{"own_scanner", "rm -rf /"}, Claims: []verify.Claim{
-		{Subject: dst, Metric: "syn_packets", Relation: verify.Above, Evidence: []string{"e1"}, Text: "{dst} received {value}, {ratio} times the usual."},
-		{Subject: dst, Metric: "syn_packets", Relation: verify.Is, Evidence: []string{"e2"}, Text: "The data is not available."},
+	w := &wordsOf{answer: Answer{NextSteps: []string{"own_scanner", "rm -rf /"}, Claims: []verify.Claim{
+		{Evidence: "e1", Relation: verify.Above, Text: "{dst} received {value}, {ratio} times the usual."},
+		{Evidence: "e2", Relation: verify.Is, Text: "The data is not available."},
 	}}}
 	r, err := builder(t, w).Incident(t.Context(), in, findings, at)
 	if err != nil {
@@ -142,9 +140,6 @@ func TestWorded(t *testing.T) {
 	}
 	if !strings.Contains(r.Note, "1 claim of the model could not be verified") {
 		t.Errorf("note is %q", r.Note)
-	}
-	if r.Severity != detect.Critical {
-		t.Errorf("the model lowered the severity to %s", r.Severity)
 	}
 	if r.Next[0] != stepOwnScanner.Text || len(r.Next) != len(Steps(in.Kinds)) {
 		t.Errorf("next steps are %q", r.Next)
@@ -164,14 +159,14 @@ func (noted) Note() string { return "gateway refused" }
 
 func TestWithoutUsableWordsTheTemplateWrites(t *testing.T) {
 	in, findings := flood()
-	lie := verify.Claim{Subject: "host-0000", Metric: "syn_packets", Relation: verify.Is, Evidence: []string{"e1"}, Text: "{subject} received {value}."}
+	lie := verify.Claim{Evidence: "e1", Relation: verify.Is, Text: "host-0000 received {value}."}
 	for _, c := range []struct {
 		name, note string
 		words      *wordsOf
 	}{
 		{"a failure with a note", "gateway refused", &wordsOf{err: noted{errors.New("403")}}},
 		{"a failure without one", "the model could not be used", &wordsOf{err: errors.New("boom")}},
-		{"only lies", "the model's words were not used: all 2 claims could not be verified (unknown subject 2)", &wordsOf{answer: Answer{Claims: []verify.Claim{lie, lie}}}},
+		{"only lies", "the model's words were not used: all 2 claims could not be verified (wrong role 2)", &wordsOf{answer: Answer{Claims: []verify.Claim{lie, lie}}}},
 		{"silence", "the model made no claims", &wordsOf{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -33,7 +33,6 @@ type Request struct {
 // Answer is what a worder says; nothing in it is trusted.
 type Answer struct {
 	Claims    []verify.Claim `json:"claims"`
-	Severity  string         `json:"severity"`
 	NextSteps []string       `json:"next_steps"` // ids of steps, most urgent first
 }
 

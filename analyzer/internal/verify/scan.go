@@ -11,6 +11,7 @@ const (
 	tokenWord     tokenKind = iota
 	tokenHost               // {subject}, {src}, {dst}, {host} or a pseudonym
 	tokenQuantity           // {value}, {baseline}, {ratio} or a number with its unit
+	tokenMetric             // {metric}
 	tokenMark               // , ; : ( ) or the full stop
 )
 
@@ -39,10 +40,10 @@ type token struct {
 // lexeme matches, in this order: slots, pseudonyms, numbers with an optional unit, words, marks.
 var lexeme = regexp.MustCompile(`^(?:(\{[a-z]+\})|(host-[0-9a-f]{4}(?:-[0-9a-f]{4})*\b)|([0-9][0-9,]*(?:\.[0-9]+)?)(?: ?(%|[kMGTPE]?B/s|[kMGTPE]?B|us|ms|s|min|h|d|k|M|G)\b|( ?%))?|([A-Za-z][A-Za-z'/-]*)|([,;:().×]))`)
 
-// scan cuts the text of c into tokens. It refuses what is not one short
-// sentence of printable ASCII.
-func scan(f Fact, c Claim) ([]token, error) {
-	text := strings.TrimSpace(c.Text)
+// scan cuts text into tokens. It refuses what is not one short sentence of
+// printable ASCII.
+func scan(f Fact, text string) ([]token, error) {
+	text = strings.TrimSpace(text)
 	if text == "" || len(text) > maxText {
 		return nil, refuse(Malformed, "%d bytes", len(text))
 	}
@@ -56,7 +57,7 @@ func scan(f Fact, c Claim) ([]token, error) {
 		if m == nil {
 			return nil, refuse(Malformed, "unexpected character")
 		}
-		t, err := tokenOf(f, c, m)
+		t, err := tokenOf(f, m)
 		if err != nil {
 			return nil, err
 		}
@@ -69,10 +70,10 @@ func scan(f Fact, c Claim) ([]token, error) {
 	return tokens, nil
 }
 
-func tokenOf(f Fact, c Claim, m []string) (token, error) {
+func tokenOf(f Fact, m []string) (token, error) {
 	switch slot, host, number, word := m[1], m[2], m[3], m[6]; {
 	case slot != "":
-		return slotToken(f, c, slot)
+		return slotToken(f, slot)
 	case host != "":
 		if host != f.Src && host != f.Dst && host != f.Host {
 			return token{}, refuse(WrongRole, "a host that the evidence is not about")
@@ -90,8 +91,8 @@ func tokenOf(f Fact, c Claim, m []string) (token, error) {
 	}
 }
 
-func slotToken(f Fact, c Claim, slot string) (token, error) {
-	hosts := map[string]string{"{subject}": c.Subject, "{src}": f.Src, "{dst}": f.Dst, "{host}": f.Host}
+func slotToken(f Fact, slot string) (token, error) {
+	hosts := map[string]string{"{subject}": f.Subject(), "{src}": f.Src, "{dst}": f.Dst, "{host}": f.Host}
 	roles := map[string]role{"{value}": roleValue, "{baseline}": roleBaseline, "{ratio}": roleRatio}
 	if host, ok := hosts[slot]; ok {
 		if host == "" {
@@ -101,6 +102,9 @@ func slotToken(f Fact, c Claim, slot string) (token, error) {
 	}
 	if r, ok := roles[slot]; ok {
 		return token{kind: tokenQuantity, text: slot, slot: r}, nil
+	}
+	if slot == "{metric}" {
+		return token{kind: tokenMetric, text: slot}, nil
 	}
 	return token{}, refuse(Malformed, "unknown slot")
 }

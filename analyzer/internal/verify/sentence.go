@@ -45,6 +45,56 @@ func (s *sentence) words() error {
 	return unknown
 }
 
+// metric refuses a sentence that leaves out what was measured. It stands as a slot
+// or in words, of which those that the unit or a verb say as well may be missing:
+// "{src} probed {value}" for the distinct ports tried. Of targets that failed it
+// must say that they failed.
+func (s *sentence) metric() error {
+	said, verb := lexicon{}, false
+	_, active, receive := wordsOf(s.fact)
+	for _, t := range s.tokens {
+		switch {
+		case t.kind == tokenMetric:
+			return nil
+		case t.kind == tokenWord:
+			verb = verb || active[t.text] || receive[t.text]
+			for part := range strings.SplitSeq(t.text, "-") {
+				said[part], said[part+"s"] = true, true
+			}
+		}
+	}
+	name, unit := nameWords(s.fact.Metric), nameWords(human.Unit(s.fact.Unit))
+	for _, w := range name {
+		if !said[w] && !impliedWords[w] && !slices.Contains(unit, w) && (!verb || !direction[w]) {
+			return refuse(NoMetric, "the word %q is missing", w)
+		}
+	}
+	if !verb && !slices.ContainsFunc(name, func(w string) bool { return said[w] }) {
+		return refuse(NoMetric, "neither its name nor a verb")
+	}
+	return nil
+}
+
+// whole refuses what is no sentence: nothing that could be its verb, or the same
+// thing twice in a row.
+func (s *sentence) whole() error {
+	_, active, receive := wordsOf(s.fact)
+	verb, metrics := false, 0
+	for i, t := range s.tokens {
+		if t.kind == tokenMetric {
+			metrics++
+		}
+		if i > 0 && t.kind == s.tokens[i-1].kind && t.text == s.tokens[i-1].text || metrics > 1 {
+			return refuse(Malformed, "%s twice", t.text)
+		}
+		verb = verb || t.kind == tokenWord && (finite[t.text] || active[t.text] || receive[t.text])
+	}
+	if !verb {
+		return refuse(Malformed, "no verb")
+	}
+	return nil
+}
+
 // quantities gives each number and slot the role that the words around it give
 // it, and refuses it if the evidence holds another number in that role. The
 // value stands exactly once; baseline and ratio at most once.
@@ -160,11 +210,12 @@ func (s *sentence) comparison() error {
 func (s *sentence) hosts() error {
 	_, active, receive := wordsOf(s.fact)
 	named := false
+	acts := slices.ContainsFunc(s.tokens, func(t token) bool { return t.kind == tokenWord && (active[t.text] || receive[t.text]) })
 	last, verb := "", false // the host before this token; whether an active verb waits for its object
 	for i, t := range s.tokens {
 		switch {
 		case t.kind == tokenHost:
-			named = named || t.host == s.claim.Subject
+			named = named || t.host == s.fact.Subject()
 			want := t.host
 			switch {
 			case s.wordAt(i-1, srcPreposition):
@@ -173,6 +224,8 @@ func (s *sentence) hosts() error {
 				want = s.fact.Dst
 			case verb:
 				want = s.fact.Dst
+			case !acts && s.isWord(i-1, "of"):
+				want = s.fact.Subject() // whose value it is
 			}
 			if t.host != want {
 				return refuse(WrongRole, "%s is not that", t.host)
@@ -243,12 +296,37 @@ func (s *sentence) amount(i int) string {
 		}
 		return s.fact.Times() + " times"
 	}
+	if i+1 < len(s.tokens) && s.tokens[i+1].kind == tokenMetric {
+		if unit, _, _ := strings.Cut(human.Unit(s.fact.Unit), "/"); unit != human.Bytes && slices.Contains(nameWords(s.fact.Metric), unit) {
+			text, _, _ = strings.Cut(text, " "+strings.TrimSuffix(unit, "s")) // the name has it
+		}
+	}
 	for next := i + 1; next < min(i+4, len(s.tokens)) && s.tokens[next].kind == tokenWord; next++ {
 		if cut, ok := strings.CutSuffix(text, " "+s.tokens[next].text); ok {
 			return cut
 		}
 	}
 	return text
+}
+
+// name writes the metric at token i: "rate of half-open connections" after an
+// article, where a noun must stand that a value can be given for, else as it is.
+func (s *sentence) name(i int) string {
+	name := s.fact.Name()
+	if i > 0 && !s.wordAt(i-1, articles) {
+		return name
+	}
+	if cut, ok := strings.CutSuffix(name, " per second"); ok {
+		return "rate of " + cut
+	}
+	switch unit := human.Unit(s.fact.Unit); {
+	case strings.HasPrefix(name, "bytes"):
+		return "number of " + name
+	case unit == human.Bytes || unit == human.Seconds || unit == human.Ratio || unit == human.Percent || !strings.HasSuffix(unit, "s"):
+		return name
+	default:
+		return "number of " + name // of things that were counted
+	}
 }
 
 // redundant tells whether the word at token i repeats the unit that the quantity

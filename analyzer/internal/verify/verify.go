@@ -1,15 +1,17 @@
 // Package verify decides which sentences of a language model may be delivered.
 //
-// A claim is a typed assertion: a subject has a metric whose value stands in one
-// evidence row, and lies above or below its baseline or is merely stated. Code
-// evaluates the assertion. The sentence that goes with it may say no more than
-// the assertion does: it is written in a closed vocabulary, values and hosts in
-// it are slots that code fills (or literals that must equal them), and each must
-// stand where the words around it give it the role that it has in the evidence.
-// What this grammar does not cover is refused, however true it may be.
+// A claim is a typed assertion about one evidence row: its value lies above or
+// below its baseline, or is merely stated. Metric and subject follow from the row,
+// so the model is not asked for them; code evaluates the relation. The sentence
+// that goes with it may say no more than the assertion does: it names the subject
+// and what was measured, it is written in a closed vocabulary, values, hosts and
+// the metric in it are slots that code fills (or literals that must equal them),
+// and each must stand where the words around it give it the role that it has in
+// the evidence. What this grammar does not cover is refused, however true it may be.
 package verify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,16 +38,39 @@ const (
 	Below = "below_baseline" // the value is less than the baseline
 )
 
-// Relations lists every relation.
-func Relations() []string { return []string{Is, Above, Below} }
+// Relations lists the relations that hold for f.
+func (f Fact) Relations() []string {
+	holding := []string{Is}
+	for _, relation := range []string{Above, Below} {
+		if f.holds(relation) {
+			holding = append(holding, relation)
+		}
+	}
+	return holding
+}
+
+// holds evaluates a relation.
+func (f Fact) holds(relation string) bool {
+	switch relation {
+	case Is:
+		return true
+	case Above:
+		return f.Baseline != nil && f.Value > *f.Baseline
+	case Below:
+		return f.Baseline != nil && f.Value < *f.Baseline
+	}
+	return false
+}
+
+// Subject returns the host that f is about: the one that acts, else the one that
+// receives, else the one that was watched.
+func (f Fact) Subject() string { return cmp.Or(f.Src, f.Dst, f.Host) }
 
 // Claim is what the model asserts.
 type Claim struct {
-	Subject  string   `json:"subject"`
-	Metric   string   `json:"metric"`
-	Relation string   `json:"relation"`
-	Evidence []string `json:"evidence_ids"`
-	Text     string   `json:"text"`
+	Evidence string `json:"evidence_id"`
+	Relation string `json:"relation"`
+	Text     string `json:"text"`
 }
 
 // Sentence is a claim that holds, with its slots filled.
@@ -59,13 +84,12 @@ type Reason string
 
 // The reasons.
 const (
-	UnknownEvidence Reason = "unknown_evidence" // not exactly one id that exists
-	UnknownSubject  Reason = "unknown_subject"  // not a host of the evidence
-	WrongMetric     Reason = "wrong_metric"     // not the metric of the evidence
+	UnknownEvidence Reason = "unknown_evidence" // not an id that exists
 	FalseRelation   Reason = "false_relation"   // the evidence says otherwise, or has no baseline
 	Malformed       Reason = "malformed"        // not one short plain sentence
 	NoValue         Reason = "no_value"         // does not state the value
 	NoSubject       Reason = "no_subject"       // does not name the subject
+	NoMetric        Reason = "no_metric"        // does not say what was measured
 	WrongNumber     Reason = "wrong_number"     // a number that the evidence does not hold there
 	WrongRole       Reason = "wrong_role"       // a host in a role that it does not have
 	Negation        Reason = "negation"
@@ -78,7 +102,7 @@ const (
 )
 
 // MaxClaims is the number of claims looked at.
-const MaxClaims = 12
+const MaxClaims = 6
 
 const maxText = 300 // bytes of a claim's text
 
@@ -134,15 +158,15 @@ func Check(facts []Fact, c Claim, reveal func(pseudonym string) string) (Sentenc
 	if err != nil {
 		return Sentence{}, err
 	}
-	if err := holds(fact, c); err != nil {
-		return Sentence{}, err
+	if !fact.holds(c.Relation) {
+		return Sentence{}, refuse(FalseRelation, "%s does not say so", fact.ID)
 	}
-	tokens, err := scan(fact, c)
+	tokens, err := scan(fact, c.Text)
 	if err != nil {
 		return Sentence{}, err
 	}
 	s := sentence{fact: fact, claim: c, tokens: tokens}
-	for _, check := range []func() error{s.words, s.quantities, s.comparison, s.hosts} {
+	for _, check := range []func() error{s.words, s.quantities, s.comparison, s.hosts, s.metric, s.whole} {
 		if err := check(); err != nil {
 			return Sentence{}, err
 		}
@@ -150,39 +174,13 @@ func Check(facts []Fact, c Claim, reveal func(pseudonym string) string) (Sentenc
 	return Sentence{Text: s.fill(reveal), Evidence: fact.ID}, nil
 }
 
-func cited(facts []Fact, ids []string) (Fact, error) {
-	if len(ids) != 1 {
-		return Fact{}, refuse(UnknownEvidence, "%d ids, want 1", len(ids))
-	}
+func cited(facts []Fact, id string) (Fact, error) {
 	for _, f := range facts {
-		if f.ID == ids[0] {
+		if f.ID == id {
 			return f, nil
 		}
 	}
 	return Fact{}, refuse(UnknownEvidence, "no such row")
-}
-
-// holds evaluates the assertion without its sentence.
-func holds(f Fact, c Claim) error {
-	if c.Subject == "" || c.Subject != f.Src && c.Subject != f.Dst && c.Subject != f.Host {
-		return refuse(UnknownSubject, "not a host of %s", f.ID)
-	}
-	if c.Metric != f.Metric {
-		return refuse(WrongMetric, "%s is about %s", f.ID, f.Metric)
-	}
-	switch c.Relation {
-	case Is:
-		return nil
-	case Above:
-		if f.Baseline != nil && f.Value > *f.Baseline {
-			return nil
-		}
-	case Below:
-		if f.Baseline != nil && f.Value < *f.Baseline {
-			return nil
-		}
-	}
-	return refuse(FalseRelation, "%s does not say so", f.ID)
 }
 
 // Amount writes the value of f as the model and the reader see it.
@@ -219,6 +217,8 @@ func (s *sentence) fill(reveal func(string) string) string {
 			text = reveal(t.host)
 		case tokenQuantity:
 			text = s.amount(i)
+		case tokenMetric:
+			text = s.name(i)
 		}
 		if i > 0 && t.space {
 			b.WriteByte(' ')
@@ -226,7 +226,7 @@ func (s *sentence) fill(reveal func(string) string) string {
 		b.WriteString(text)
 	}
 	text := b.String()
-	if s.tokens[0].kind == tokenWord {
+	if s.tokens[0].kind == tokenWord || s.tokens[0].kind == tokenMetric {
 		text = strings.ToUpper(text[:1]) + text[1:]
 	}
 	if !strings.HasSuffix(text, ".") {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,9 +31,14 @@ var (
 	marker    = words("usual baseline normal typical expected than compared") // a number after these is the baseline
 	timesWord = words("times x")
 
+	passive      = words("was were is are")
+	finite       = words("was were is are had has shows exceeds exceeded reported")
+	articles     = words("the a its")
+	impliedWords = words("distinct tried started per second syn") // of a metric's name: without them a sentence says no more
+	direction    = words("out src sent upload uploaded")          // what a verb says as well
+
 	srcPreposition = words("from by")
 	dstPreposition = words("to against towards toward on at")
-	passive        = words("was were is are")
 )
 
 // refusedWords names what a word outside the vocabulary does, so that the
@@ -61,7 +67,8 @@ type metricWords struct {
 
 var (
 	sent  = metricWords{active: []string{"sent", "transferred", "uploaded"}, receive: []string{"received"}}
-	tried = metricWords{active: []string{"tried", "probed", "reached", "opened", "attempted", "made", "sent"}, receive: []string{"received", "got"}}
+	tried = metricWords{active: []string{"tried", "probed", "attempted"}}
+	began = metricWords{active: []string{"attempted", "made", "sent", "started"}, receive: []string{"received", "got"}}
 )
 
 // verbsByWord gives the verbs that a metric may take by a word of its name. The
@@ -70,7 +77,7 @@ var verbsByWord = []struct {
 	word  string
 	verbs metricWords
 }{
-	{"syn", tried}, {"syns", tried}, {"attempts", tried}, {"connections", tried}, {"ports", tried}, {"targets", tried},
+	{"syn", began}, {"syns", began}, {"attempts", began}, {"connections", began}, {"ports", tried}, {"targets", tried},
 	{"hosts", tried}, {"out", sent}, {"src", sent}, {"upload", sent}, {"uploaded", sent}, {"sent", sent},
 }
 
@@ -85,6 +92,9 @@ func wordsOf(f Fact) (nouns, active, receive lexicon) {
 		} else {
 			nouns[w+"s"] = true
 		}
+	}
+	for i := 1; i < len(name); i++ {
+		nouns[name[i-1]+"-"+name[i]] = true // half-open
 	}
 	for _, v := range verbsByWord {
 		if slices.Contains(name, v.word) {
@@ -104,24 +114,42 @@ func nameWords(metric string) []string {
 	return strings.FieldsFunc(strings.ToLower(metric), func(r rune) bool { return r < 'a' || r > 'z' })
 }
 
-// Vocabulary returns the words that a sentence about f may use, sorted, for the
-// prompt.
-func Vocabulary(f Fact) []string {
-	nouns, active, receive := wordsOf(f)
+// Name writes the metric in words: "half-open connections per second".
+func (f Fact) Name() string {
+	name := strings.Join(nameWords(f.Metric), " ")
+	for _, pair := range []string{"half open", "one way"} {
+		name = strings.ReplaceAll(name, pair, strings.ReplaceAll(pair, " ", "-"))
+	}
+	return name
+}
+
+// Verbs returns the verbs that a sentence about f may use, sorted: those of the
+// source and those of the destination, each only if f names such a host.
+func (f Fact) Verbs() (src, dst []string) {
+	_, active, receive := wordsOf(f)
+	if f.Src != "" {
+		src = slices.Sorted(maps.Keys(active))
+	}
+	if f.Dst != "" {
+		dst = slices.Sorted(maps.Keys(receive))
+	}
+	return src, dst
+}
+
+// Vocabulary returns the words besides Verbs that a sentence about f may use under
+// relation, sorted.
+func (f Fact) Vocabulary(relation string) []string {
+	nouns, _, _ := wordsOf(f)
 	all := lexicon{}
-	sets := []lexicon{neutral, nouns, active, receive}
-	if f.Baseline != nil {
-		sets = append(sets, above, below, compare)
+	sets := []lexicon{neutral, nouns}
+	switch relation {
+	case Above:
+		sets = append(sets, above, compare)
+	case Below:
+		sets = append(sets, below, compare)
 	}
 	for _, set := range sets {
-		for w := range set {
-			all[w] = true
-		}
+		maps.Copy(all, set)
 	}
-	list := make([]string, 0, len(all))
-	for w := range all {
-		list = append(list, w)
-	}
-	slices.Sort(list)
-	return list
+	return slices.Sorted(maps.Keys(all))
 }
