@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -68,5 +70,31 @@ func TestUsersMayDoTheirJobAndNoMore(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// The function file(), other than the table function, needs no grant, and in a
+// library engine it is not held to a folder either.
+func TestNoUserReadsFilesOfTheHost(t *testing.T) {
+	needEngine(t)
+	if !canConfine() {
+		t.Skip("this kernel has no Landlock of ABI 2 or later")
+	}
+	t.Setenv("EBBWATCH_TEST_KEY", "hunter2") // of this process, the parent of the engine
+	cfg, dir := freeConfig(t), openDir(t)
+	_, stop := start(t, cfg, dir)
+	defer stop()
+	for _, user := range []string{Reader, Analyzer, Collector, "default"} {
+		for _, file := range []string{"/etc/shadow", dir.SecretPath(SecretPrefix + Collector), "/proc/1/environ", fmt.Sprintf("/proc/%d/environ", os.Getpid())} {
+			t.Run(user+" "+file, func(t *testing.T) {
+				answer, err := query(t, cfg, dir, user, "SELECT file('"+file+"')")
+				if err == nil || !strings.Contains(err.Error(), "CANNOT_OPEN_FILE") && !strings.Contains(err.Error(), "QUOTA_EXCEEDED") {
+					t.Errorf("answer of %d bytes, error %v", len(answer), err)
+				}
+			})
+		}
+	}
+	if answer, err := query(t, cfg, dir, Reader, "SELECT file('/proc/self/environ')"); err != nil || strings.Contains(answer, "hunter2") {
+		t.Errorf("the engine has its parent's environment: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ebitengine/purego"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // childCommand is the name of the hidden command that becomes the engine.
@@ -20,19 +21,39 @@ const childCommand = "engine-child"
 const listenQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 	"SELECT sleepEachRow(0.2) FROM system.numbers SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0 FORMAT Null"
 
-// ChildCommand returns the hidden command that loads the library and becomes
-// the engine. The library owns signals and may abort, so it gets a process of
-// its own: the same binary, run again.
+// confined, as the first argument, marks the second stage of the child.
+const confined = "confined"
+
+// ChildCommand returns the hidden command that becomes the engine. The library
+// owns signals and may abort, so it gets a process of its own: the same binary,
+// run again, twice. The first stage confines itself and executes the second, all
+// of whose threads inherit that; the second loads the library.
 func ChildCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    childCommand + " LIBRARY ARGUMENT...",
-		Hidden: true, Args: cobra.MinimumNArgs(1), DisableFlagParsing: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cmd.SilenceUsage = true
+		Use:    childCommand + " [confined] LIBRARY CONFIG DATA LOGS ARGUMENT...",
+		Hidden: true, Args: cobra.MinimumNArgs(5), DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if args[0] != confined {
+				return confineAndExecute(args)
+			}
 			go endWithParent()
-			return runLibrary(args[0], args[1:])
+			return runLibrary(args[1], args[5:])
 		},
 	}
+}
+
+// confineAndExecute runs the second stage, confined if the kernel can.
+func confineAndExecute(args []string) error {
+	const self = "/proc/self/exe"
+	library, config, data, logs := args[0], args[1], args[2], args[3]
+	switch err := confine([]string{self, library, config}, []string{data, logs}); {
+	case errors.Is(err, errCannotConfine):
+		// The parent says so where a person sees it.
+	case err != nil:
+		return err
+	}
+	stage := append([]string{os.Args[0], childCommand, confined}, args...)
+	return fmt.Errorf("start engine: %w", unix.Exec(self, stage, os.Environ()))
 }
 
 // endWithParent ends the process when standard input is closed, which happens

@@ -91,13 +91,20 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	folder, err := e.dir.Sub("clickhouse")
+	folder, err := e.dir.Sub(dataFolder)
 	if err != nil {
 		return err
 	}
+	if _, err := e.dir.Sub(logFolder); err != nil {
+		return err
+	}
+	if !canConfine() && e.program.binary == "" {
+		e.log.Warn("this kernel cannot confine clickhouse: any user of this host can read files through it",
+			"instead", "Linux 5.19 or later with Landlock, or a clickhouse binary on PATH")
+	}
 	s := settings{
 		Config: e.cfg, Path: folder, Server: e.program.binary != "",
-		LogFile: e.LogFile(), ErrorLogFile: e.dir.Path("clickhouse.err.log"), ConfigFile: e.configFile(),
+		LogFile: e.LogFile(), ErrorLogFile: e.dir.Path(logFolder, "clickhouse.err.log"), ConfigFile: e.configFile(),
 		MaxMemoryBytes: e.cfg.memoryBytes(), QueryMemoryBytes: e.cfg.memoryBytes() / 2,
 	}
 	for user, password := range map[string]*string{Collector: &s.Passwords.Collector, Analyzer: &s.Passwords.Analyzer, operator: &s.Passwords.Operator} {
@@ -125,7 +132,13 @@ func (e *Engine) Ports() []port.Port {
 }
 
 // LogFile returns the path of the engine's log; it is rotated at 20 MB.
-func (e *Engine) LogFile() string { return e.dir.Path("clickhouse.log") }
+func (e *Engine) LogFile() string { return e.dir.Path(logFolder, "clickhouse.log") }
+
+// Folders inside the data folder, mode 0700: all that the engine may write to.
+const (
+	dataFolder = "clickhouse"
+	logFolder  = "clickhouse-log"
+)
 
 func (e *Engine) configFile() string { return e.dir.Path("clickhouse.xml") }
 

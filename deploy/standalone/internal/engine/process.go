@@ -32,14 +32,16 @@ func (e *Engine) startChild() (*child, error) {
 		cmd.Env = append(os.Environ(), "CLICKHOUSE_WATCHDOG_ENABLE=0")
 	} else {
 		// /proc/self/exe is this binary even if its file was replaced since.
-		cmd = exec.Command("/proc/self/exe", childCommand, e.program.library, //nolint:gosec // the path is the administrator's
-			"--path="+e.dir.Path("clickhouse"), "--config-file="+e.configFile(), "--log-level=information", "--query", listenQuery)
+		cmd = exec.Command("/proc/self/exe", childCommand, e.program.library, e.configFile(), e.dir.Path(dataFolder), e.dir.Path(logFolder), //nolint:gosec // the path is the administrator's
+			"--path="+e.dir.Path(dataFolder), "--config-file="+e.configFile(), "--log-level=information", "--query", listenQuery)
 		cmd.Args[0] = "ebbwatch"
+		// Ours may hold keys, and a query could read /proc/self/environ.
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TZ=UTC"}
 	}
 	// A group of its own: Ctrl-C in the terminal is for us alone, who stop the
 	// engine last.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Dir = e.dir.Path("clickhouse")
+	cmd.Dir = e.dir.Path(dataFolder)
 	c := &child{cmd: cmd, done: make(chan struct{}), tail: &tail{}}
 	cmd.Stdout, cmd.Stderr = c.tail, c.tail
 	cmd.WaitDelay = time.Second
