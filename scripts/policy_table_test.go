@@ -57,7 +57,7 @@ const importPolicy = `
 	analyzer/internal/status -> analyzer/internal/human analyzer/internal/notify analyzer/internal/store
 	# A report is built from evidence, worded by a model, and verified.
 	analyzer/internal/report -> analyzer/internal/detect analyzer/internal/human analyzer/internal/incident analyzer/internal/verify
-	analyzer/internal/llm -> analyzer/internal/report analyzer/internal/verify
+	analyzer/internal/llm -> analyzer/internal/human analyzer/internal/report analyzer/internal/verify
 	analyzer/internal/verify -> analyzer/internal/human
 	# The API and the page show what is stored, in its own types.
 	analyzer/internal/api -> analyzer/internal/detect analyzer/internal/incident analyzer/internal/status analyzer/internal/store
