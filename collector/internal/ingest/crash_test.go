@@ -79,7 +79,7 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 			if _, err := consume.Ensure(t.Context(), js, streams); err != nil {
 				t.Fatal(err)
 			}
-			records, bytes := publish(t, js, 150, 20)
+			records, bytes := publish(t, js, 7, 150, 20)
 			cfg := DefaultConfig()
 			cfg.BlockMessages, cfg.BlockAge = 11, 20*time.Millisecond
 			for life := 1; ; life++ {
@@ -141,9 +141,9 @@ func migrate(t *testing.T, conn chconn.Config, js jetstream.JetStream) {
 	}
 }
 
-func publish(t *testing.T, js jetstream.JetStream, batches, flows int) (records, bytes uint64) {
+func publish(t *testing.T, js jetstream.JetStream, seed uint64, batches, flows int) (records, bytes uint64) {
 	t.Helper()
-	fleet := flowgen.New(7, 5, time.Now().Add(-time.Minute), 5*time.Second)
+	fleet := flowgen.New(seed, 5, time.Now().Add(-time.Minute), 5*time.Second)
 	encoder, err := ebbwatch.NewEncoder()
 	if err != nil {
 		t.Fatal(err)

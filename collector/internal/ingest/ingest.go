@@ -130,7 +130,7 @@ func (g *Ingester) session(ctx context.Context) error {
 	defer decoder.Close()
 	p := &pipe{
 		Ingester: g, decoder: decoder,
-		arrived: make(chan jetstream.Msg), full: make(chan *load), free: make(chan *load, 2),
+		arrived: make(chan message), full: make(chan *load), free: make(chan *load, 2),
 	}
 	if err := p.open(ctx); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (g *Ingester) session(ctx context.Context) error {
 	p.free <- newLoad()
 	defer context.AfterFunc(ctx, messages.Drain)()            // a stop: no new messages
 	defer context.AfterFunc(groupCtx, messages.Stop)()        // a failure: none at all
-	group.Go(func() error { return p.read(groupCtx) })        // JetStream → arrived
+	group.Go(func() error { return p.read(ctx, groupCtx) })   // JetStream → arrived
 	group.Go(func() error { return p.fill(ctx, groupCtx) })   // arrived → full
 	group.Go(func() error { return p.commit(ctx, groupCtx) }) // full → ClickHouse
 	return group.Wait()

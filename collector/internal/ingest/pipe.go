@@ -19,7 +19,7 @@ import (
 // load is a block with the messages that it came from.
 type load struct {
 	block     *sink.Block
-	messages  []jetstream.Msg
+	messages  []message
 	sequences []uint64
 	newest    time.Time // when the newest message was stored
 	bytes     int
@@ -54,14 +54,16 @@ type pipe struct {
 	streams  *consume.Streams
 	ledger   *ledger.Ledger
 	messages jetstream.MessagesContext
-	arrived  chan jetstream.Msg
+	arrived  chan message
 	full     chan *load // unbuffered: a block is handed over when the one before is stored
 	free     chan *load
 }
 
-// read passes messages on until the iterator is closed.
-func (p *pipe) read(ctx context.Context) error {
+// read passes messages on until the iterator is closed. Whenever the server has
+// made this collector the active one, what others had received comes first.
+func (p *pipe) read(stop, ctx context.Context) error {
 	defer close(p.arrived)
+	pin := ""
 	for {
 		msg, err := p.messages.Next()
 		switch {
@@ -73,11 +75,30 @@ func (p *pipe) read(ctx context.Context) error {
 		default:
 			return fmt.Errorf("receive batches: %w", err)
 		}
-		select {
-		case p.arrived <- msg:
-		case <-ctx.Done():
+		m, err := queued(msg)
+		if err != nil { // not from a stream: nothing that could be acknowledged
+			p.Log.Error("received a message without JetStream metadata", "subject", msg.Subject(), "error", err)
+			continue
+		}
+		if now := msg.Headers().Get(pinHeader); now != pin {
+			if err := p.takeOver(stop, ctx, m, pin == ""); err != nil {
+				return err
+			}
+			pin = now
+		}
+		if !p.pass(ctx, m) {
 			return nil
 		}
+	}
+}
+
+// pass reports whether fill took m.
+func (p *pipe) pass(ctx context.Context, m message) bool {
+	select {
+	case p.arrived <- m:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -120,7 +141,7 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 				continue
 			}
 			if stop.Err() != nil { // somebody else may have it at once
-				_ = msg.Nak() // or after AckWait, if this fails
+				msg.nak(0) // or after AckWait, if this fails
 				continue
 			}
 			if p.accept(ctx, current, msg) && len(current.sequences) == 1 {
@@ -134,50 +155,44 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 
 // accept appends a message to the block and reports whether it did: not if the
 // message is known already, or is refused.
-func (p *pipe) accept(ctx context.Context, l *load, msg jetstream.Msg) bool {
-	meta, err := msg.Metadata()
-	if err != nil { // not from a stream: nothing that could be acknowledged
-		p.Log.Error("received a message without JetStream metadata", "subject", msg.Subject(), "error", err)
-		return false
-	}
-	seq := meta.Sequence.Stream
-	switch p.ledger.Status(seq, meta.Timestamp) {
+func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
+	switch p.ledger.Status(msg.sequence, msg.stored) {
 	case ledger.New:
 	case ledger.Held:
 		p.Metrics.redelivered.Inc()
-		return false // it is acknowledged with its block
+		return false // it is acknowledged with its block, or known when it comes again
 	case ledger.Done:
 		p.Metrics.redelivered.Inc()
-		_ = msg.Ack() // the acknowledgement got lost; if this one does too, it comes again
+		msg.ack() // the acknowledgement got lost; if this one does too, it comes again
 		return false
 	}
-	b, err := p.decoder.Decode(msg.Subject(), msg.Data(), meta.Timestamp)
+	b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored)
 	if err != nil {
-		p.refuse(ctx, msg, meta, err)
+		p.refuse(ctx, msg, err)
 		return false
 	}
-	p.ledger.Hold(seq, meta.Timestamp)
-	l.block.Append(b, meta.Timestamp)
+	p.ledger.Hold(msg.sequence, msg.stored)
+	l.block.Append(b, msg.stored)
 	l.messages = append(l.messages, msg)
-	l.note(seq, meta.Timestamp, len(msg.Data()))
+	l.note(msg.sequence, msg.stored, len(msg.data))
 	return true
 }
 
 // refuse moves a message to the dead letters. If that fails the message stays
 // where it is and comes again.
-func (p *pipe) refuse(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, cause error) {
+func (p *pipe) refuse(ctx context.Context, msg message, cause error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	letter := &consume.Letter{
-		Subject: msg.Subject(), Reason: cause.Error(), Data: msg.Data(), MessageID: msg.Headers().Get(nats.MsgIdHdr),
-		Origin: meta.Sequence.Stream, Stored: meta.Timestamp,
+		Subject: msg.subject, Reason: cause.Error(), Data: msg.data, MessageID: msg.id,
+		Origin: msg.sequence, Stored: msg.stored,
 	}
 	if err := p.streams.Refuse(ctx, p.JS, letter); err != nil {
 		p.Metrics.deadLetterErrors.Inc()
 		if p.Metrics.mayWarn() {
 			p.Log.Warn("a refused batch stays in its stream for now", "sequence", letter.Origin, "error", err)
 		}
-		_ = msg.NakWithDelay(10 * time.Second) // or after AckWait, if this fails
+		msg.nak(10 * time.Second) // or after AckWait, if this fails
 		return
 	}
 	reason := batch.Undecodable
@@ -190,7 +205,7 @@ func (p *pipe) refuse(ctx context.Context, msg jetstream.Msg, meta *jetstream.Ms
 		p.Log.Warn("batch refused, see collector dlq list", "subject", letter.Subject, "sequence", letter.Origin, "reason", cause.Error())
 	}
 	p.ledger.Discard(letter.Origin, letter.Stored)
-	_ = msg.TermWithReason(string(reason)) // a lost one comes again and is known
+	msg.term(string(reason)) // a lost one comes again and is known
 }
 
 // commit stores blocks one after the other.
@@ -231,7 +246,7 @@ func (p *pipe) store(ctx context.Context, l *load) error {
 	}
 	p.ledger.Commit(l.newest)
 	for _, msg := range l.messages {
-		_ = msg.Ack() // a lost one comes again and is known
+		msg.ack() // a lost one comes again and is known
 	}
 	p.Metrics.batches.Add(float64(len(l.messages)))
 	p.Metrics.bytes.Add(float64(l.bytes))

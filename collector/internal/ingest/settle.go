@@ -24,6 +24,13 @@ func (p *pipe) open(ctx context.Context) error {
 	if p.ledger, err = ledger.Open(attempt, p.JS, shard, p.Streams.Replicas); err != nil {
 		return err
 	}
+	return p.load(ctx)
+}
+
+// load reads the ledger and makes the insert again that was left.
+func (p *pipe) load(ctx context.Context) error {
+	attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	left, err := p.ledger.Load(attempt, p.streams.Flow.CachedInfo().Created)
 	if err != nil || left == nil {
 		return err

@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch"
+)
+
+// pinHeader names the choice of the server that made this collector the active
+// one. Every message of one choice has the same.
+const pinHeader = "Nats-Pin-Id"
+
+// message is one batch, from the queue or taken back.
+type message struct {
+	subject, id string // id is the agent's own Nats-Msg-Id
+	data        []byte
+	sequence    uint64
+	stored      time.Time
+	deliveries  uint64
+	// delivery is nil for a message that was taken back: it was delivered to
+	// somebody else, so that it comes again, is known then and is acknowledged.
+	delivery jetstream.Msg
+}
+
+func queued(msg jetstream.Msg) (message, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return message{}, err
+	}
+	return message{
+		subject: msg.Subject(), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
+		sequence: meta.Sequence.Stream, stored: meta.Timestamp, deliveries: meta.NumDelivered, delivery: msg,
+	}, nil
+}
+
+// The answers to a delivery may all get lost: then the message comes again.
+
+func (m *message) ack() {
+	if m.delivery != nil {
+		_ = m.delivery.Ack()
+	}
+}
+
+func (m *message) nak(pause time.Duration) {
+	if m.delivery != nil {
+		_ = m.delivery.NakWithDelay(pause)
+	}
+}
+
+func (m *message) term(reason string) {
+	if m.delivery != nil {
+		_ = m.delivery.TermWithReason(reason)
+	}
+}
+
+// takeOver passes on what was delivered before first, the first message since
+// this collector is the active one, and was not acknowledged. Whoever had it is
+// dead or was cut off, and the server would deliver it again only after AckWait,
+// while newer batches are stored: the analyzer would look at their windows
+// without it. Should the other be alive after all, the ledger lets one of the
+// two write.
+//
+// If this collector stood by until now (fresh), the ledger is read again: its
+// predecessor wrote it since.
+func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) error {
+	if fresh {
+		if err := p.load(ctx); err != nil {
+			return err
+		}
+	}
+	last := first.sequence - 1 // new messages are delivered in the order of the stream
+	if first.deliveries > 1 {  // old ones are not
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		info, err := p.streams.Consumer.Info(attempt)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("take over: read consumer: %w", err)
+		}
+		last = info.Delivered.Stream
+	}
+	taken := 0
+	for sequence := uint64(1); sequence <= last && stop.Err() == nil; sequence++ {
+		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		raw, err := p.streams.Flow.GetMsg(attempt, sequence, jetstream.WithGetMsgSubject(ebbwatch.FlowSubjectPrefix+"*")) // or the next
+		cancel()
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("take over: read message %d: %w", sequence, err)
+		}
+		if sequence = raw.Sequence; sequence > last {
+			break
+		}
+		if sequence == first.sequence {
+			continue
+		}
+		taken++
+		m := message{subject: raw.Subject, id: raw.Header.Get(nats.MsgIdHdr), data: raw.Data, sequence: sequence, stored: raw.Time}
+		if !p.pass(ctx, m) {
+			return nil
+		}
+	}
+	if taken > 0 {
+		p.Metrics.takenBack.Add(float64(taken))
+		p.Log.Info("took back what another session had received and not acknowledged", "batches", taken)
+	}
+	return nil
+}
