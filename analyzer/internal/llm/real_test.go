@@ -39,6 +39,7 @@ func (a *asked) Word(ctx context.Context, req report.Request) (report.Answer, er
 //	$(scripts/setup-llm.sh) scripts/llm-server.py --model gemma3 --port 8491 --threads 2 &
 //	cd analyzer && EBBWATCH_TEST_LLM_BASE_URL=http://127.0.0.1:8491/v1 EBBWATCH_TEST_LLM_RUNS=10 go test ./internal/llm -run TestARealModel -v
 //
+// EBBWATCH_TEST_LLM_FORMAT=json_object takes the enforced schema away from it.
 // Whatever the model invents, the delivered sentences must hold. How many of its
 // claims survive is logged, with those that do not.
 func TestARealModel(t *testing.T) {
@@ -51,6 +52,9 @@ func TestARealModel(t *testing.T) {
 	cfg.BaseURL, cfg.Timeout, cfg.MaxPerHour = base, 2*time.Minute, 10_000
 	if model := os.Getenv("EBBWATCH_TEST_LLM_MODEL"); model != "" {
 		cfg.Model = model
+	}
+	if format := os.Getenv("EBBWATCH_TEST_LLM_FORMAT"); format != "" {
+		cfg.ResponseFormat = format
 	}
 	client, err := New(cfg)
 	if err != nil {
