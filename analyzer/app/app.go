@@ -126,7 +126,7 @@ func (a *App) analyze(ctx context.Context, kv jetstream.KeyValue, tell teller) e
 	return lease.Run(ctx, func(ctx context.Context) {
 		scheduler := &schedule.Scheduler{
 			Config: a.cfg.Scheduler, Incidents: a.cfg.Incidents, Detectors: a.cfg.Detectors.list(a.store), Explain: a.store.Explain,
-			Clock:  clock{a.store, a.cfg.Scheduler},
+			Clock:  newClock(a.store, a.cfg.Scheduler, a.metrics, a.log),
 			Keeper: keeper{store: a.store, tell: tell, log: a.log},
 			Marks:  schedule.KVMarks{KV: kv}, Metrics: a.metrics, Log: a.log,
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
-	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 )
 
@@ -72,20 +71,4 @@ func (k keeper) Recall(ctx context.Context) ([]incident.Incident, []detect.Findi
 		k.log.Warn("too many recent findings to take up again", "findings", n, "incidents", total, "taken", most)
 	}
 	return incidents, findings, nil
-}
-
-// clock tells data time from the store.
-type clock struct {
-	store *store.Store
-	cfg   schedule.Config
-}
-
-// Watermark implements schedule.Clock.
-func (c clock) Watermark(ctx context.Context) (time.Time, error) {
-	return c.store.Watermark(ctx, store.WatermarkQuery{Now: time.Now(), Settle: c.cfg.Settle, StaleAfter: c.cfg.StaleAfter})
-}
-
-// NextData implements schedule.Clock.
-func (c clock) NextData(ctx context.Context, t time.Time) (time.Time, error) {
-	return c.store.NextData(ctx, t)
 }

@@ -10,6 +10,8 @@ type Metrics struct {
 	Seconds                            *prometheus.HistogramVec
 	KeepErrors                         prometheus.Counter
 	Watermark, Leader                  prometheus.Gauge
+	Late                               *prometheus.GaugeVec // by agent
+	LostGaps                           prometheus.Gauge
 	OpenIncidents, OpenFindings        prometheus.Gauge
 }
 
@@ -41,6 +43,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		OpenIncidents: gauge("open_incidents", "Incidents that are open."),
 		OpenFindings:  gauge("open_findings", "Findings that go on. At incidents.max_open the quietest are ended early: raise it if the detectors are right."),
 	}
-	reg.MustRegister(m.Lag, m.Seconds, m.KeepErrors)
+	m.Late = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "ebbwatch", Subsystem: "analyzer", Name: "late_agent_seconds",
+		Help: "Age at receipt of the data of an agent that is late for good: the others do not wait for it, so what it sends is in windows that were looked at already. Set its clock, or look at what delays its batches."}, []string{"agent"})
+	m.LostGaps = gauge("lost_gaps", "Gaps in the numbered batches of agents in the last ten minutes that were waited for in vain. Should these come yet, run `analyzer backtest` over their time. See missing_batches, and 'collector dlq list'.")
+	reg.MustRegister(m.Late, m.Lag, m.Seconds, m.KeepErrors)
 	return m
 }

@@ -20,33 +20,13 @@ func DefaultWatermark(now time.Time) WatermarkQuery {
 }
 
 // Watermark returns the time up to which the data of every live agent is
-// stored, the zero time if there is no agent.
-//
-// It is the smallest "end of the last drain" over the agents. An agent is left
-// out only when it is behind the others by more than StaleAfter both in data
-// time and in time of receipt: a clock that is ahead on one host thus excludes
-// nobody, and a collector that works off a backlog delays the watermark
-// instead of skipping over what it has not stored.
+// stored, the zero time if there is no agent. See Beats and WatermarkOf.
 func (s *Store) Watermark(ctx context.Context, q WatermarkQuery) (time.Time, error) {
-	query := `
-WITH
-    (SELECT max(received) FROM coverage WHERE received > since AND received <= settled) AS newest_received,
-    (SELECT max(time) FROM coverage WHERE received > since AND received <= settled) AS newest_time,
-    ` + at("settled") + ` AS settled,
-    ` + at("now") + ` - INTERVAL 1 DAY AS since
-SELECT min(beat), count()
-FROM (SELECT agent, max(time) AS beat, max(received) AS got FROM coverage WHERE time > since - INTERVAL 1 DAY AND received > since AND received <= settled GROUP BY agent)
-WHERE NOT (got < newest_received - INTERVAL {stale:Int64} MILLISECOND AND beat < newest_time - INTERVAL {stale:Int64} MILLISECOND)`
-	var (
-		mark   time.Time
-		agents uint64
-	)
-	p := params{"now": q.Now, "settled": q.Now.Add(-q.Settle), "stale": q.StaleAfter.Milliseconds()}
-	err := s.queryRow(ctx, query, p, &mark, &agents)
-	if err != nil || agents == 0 {
+	beats, err := s.Beats(ctx, q)
+	if err != nil {
 		return time.Time{}, wrap("read watermark", err)
 	}
-	return mark.UTC(), nil
+	return WatermarkOf(beats), nil
 }
 
 // NextData returns the end of the first drain interval after t, the zero time
