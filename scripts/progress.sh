@@ -5,6 +5,10 @@ set -euo pipefail
 
 text=$1
 shift
+if ! command -v "$1" >/dev/null; then
+	echo "$text needs $1, which is not on PATH: install it (Go: https://go.dev/doc/install)" >&2
+	exit 1
+fi
 (
 	for ((seconds = 1; ; seconds++)); do
 		sleep 1 2>/dev/null # it may outlive us by that: it holds no output open

@@ -31,7 +31,7 @@ for tool in npm tar openssl flock; do
 	command -v "$tool" >/dev/null || fail "$tool is missing: install it (Debian: apt-get install npm tar openssl util-linux), or put a \`clickhouse\` binary on PATH"
 done
 
-mkdir -p "$cache"
+mkdir -p "$cache" 2>/dev/null || fail "cannot create $cache: run as root, or set EBBWATCH_CACHE to a folder that you may write to"
 exec 9>"$cache/.clickhouse.lock"
 if ! flock -n 9; then
 	echo "another set-up is fetching the engine, waiting for it" >&2
