@@ -67,6 +67,13 @@ func scenarios() []scenario {
 				return storetest.Conn(at, src, dst, port, 400, 20_000)
 			})
 		}, nil, time.Hour, "", 0},
+		{"a crashed server that refuses its busy client is no flood", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
+			return append(storetest.Repeat(at.Add(-20*time.Second), 4000, 5*time.Millisecond, func(at time.Time, _ int) ebbwatch.Flow {
+				return storetest.Conn(at, "10.9.1.7", watched, 8080, 400, 2000)
+			}), storetest.Repeat(at, 6000, 5*time.Millisecond, func(at time.Time, _ int) ebbwatch.Flow {
+				return storetest.Refused(at, "10.9.1.7", watched, 8080)
+			})...)
+		}, nil, time.Hour, "", 0},
 		{"backscatter of a flood that was forged elsewhere is nothing", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
 			return storetest.Repeat(at, 20_000, time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
 				// A SYN-ACK comes out of nowhere: whoever it goes to looks like the initiator.

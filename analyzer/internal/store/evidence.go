@@ -68,7 +68,7 @@ func (s *Store) explain(w detect.Window, f *detect.Finding) explanation {
 	x.where = append([]string{"start >= " + moment(w.Start) + " AND start < " + moment(w.End)}, about(f)...)
 	switch f.Kind {
 	case volume.SYNFlood:
-		x.with = "WITH " + halfOpen + " AS half_open\n"
+		x.with = "WITH " + pending + " AS half_open\n"
 		x.columns = []column{
 			{"half_open_connections_per_second", fmt.Sprintf("countIf(half_open) / %g", w.Seconds())},
 			{"half_open_connections", "countIf(half_open)"},

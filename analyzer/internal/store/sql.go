@@ -27,6 +27,9 @@ const (
 	// halfOpen holds for TCP conversations whose initiator did not complete the
 	// handshake: unanswered, refused, or a SYN that no ACK followed.
 	halfOpen = "(conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH') OR bitAnd(src_flags, 18) = 2)"
+	// pending holds for those of them that left the responder waiting, or that it
+	// never answered: what it refuses costs it nothing to remember.
+	pending = "(" + halfOpen + " AND conn_state != 'REJ')"
 	// failed holds for conversations without a useful answer.
 	failed = "if(proto = 6, " + halfOpen + ", dst_packets = 0)"
 	// pastMinute holds for rollup rows of the past.
