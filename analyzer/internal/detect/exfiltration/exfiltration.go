@@ -155,6 +155,15 @@ func Score(cfg Config, w detect.Window, rows []Row, tested uint64) []detect.Find
 	return findings
 }
 
+// severity is high, but medium where there is no past of the host to compare
+// with and the pair has talked before: it may be the first backup of a new host.
+func severity(r *Row, j judged) detect.Severity {
+	if !j.enoughPast && r.PairPeak > 0 {
+		return detect.Medium
+	}
+	return detect.High
+}
+
 func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.Finding {
 	var usual, peak *float64
 	if j.enoughPast {
@@ -169,7 +178,7 @@ func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.
 		Detector: "exfiltration", Kind: Kind,
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
 		WindowStart: r.First, WindowEnd: r.Last,
-		Score: stat.Saturate(float64(r.OutBytes), float64(cfg.MinBytes)), PValue: j.p, Severity: detect.High,
+		Score: stat.Saturate(float64(r.OutBytes), float64(cfg.MinBytes)), PValue: j.p, Severity: severity(r, j),
 		Summary: fmt.Sprintf("%s sent %.1f MB to %s, nearly all within %s, and received %.1f MB.",
 			r.Src, float64(r.OutBytes)/1e6, r.Dst, max(r.Last.Sub(r.First), time.Second).Round(time.Second), float64(r.InBytes)/1e6),
 		Evidence: []detect.Evidence{

@@ -39,6 +39,7 @@ func TestScore(t *testing.T) {
 		{"a host that usually sends little sends a lot", row(100e6, 1e6, past(10e3, 1e6)), true},
 		{"a host without a past must send more", row(40e6, 1e6, func(*Row) {}), false},
 		{"and is found when it does", row(60e6, 1e6, func(*Row) {}), true},
+		{"and is found with less severity when it talked to the peer before", row(100e6, 1e6, func(r *Row) { r.PairPeak = 1e6 }), true},
 		{"below the floor", row(24e6, 1e6, past(10e3, 1e6)), false},
 		{"a host that sends as much every minute", row(100e6, 1e6, past(90e6, 120e6)), false},
 		{"a host that is busy one minute in ten", row(100e6, 1e6, past(10e3, 50e6)), false},
@@ -53,7 +54,11 @@ func TestScore(t *testing.T) {
 			if (len(findings) == 1) != test.found {
 				t.Fatalf("%+v", findings)
 			}
-			if len(findings) == 1 && (findings[0].Kind != Kind || findings[0].Severity != detect.High || findings[0].Entity.Port != 443) {
+			severity := detect.High
+			if len(test.row.Past) == 0 && test.row.PairPeak > 0 {
+				severity = detect.Medium
+			}
+			if len(findings) == 1 && (findings[0].Kind != Kind || findings[0].Severity != severity || findings[0].Entity.Port != 443) {
 				t.Errorf("%+v", findings[0])
 			}
 		})
