@@ -3,7 +3,6 @@ package verify
 import (
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/human"
@@ -335,53 +334,4 @@ func (s *sentence) redundant(i int) bool {
 	unit := human.Unit(s.fact.Unit)
 	return i > 0 && (unit == human.Bytes || unit == human.Seconds) && s.isWord(i, unit) &&
 		s.tokens[i-1].kind == tokenQuantity && s.roles[i-1] != roleRatio
-}
-
-// numberToken reads a number, its unit, and the weight of its last digit.
-func numberToken(whole, number, unit string) (token, error) {
-	digits := strings.ReplaceAll(number, ",", "")
-	v, err := strconv.ParseFloat(digits, 64)
-	if err != nil {
-		return token{}, refuse(Malformed, "unreadable number")
-	}
-	digit := 1.0
-	if _, decimals, ok := strings.Cut(digits, "."); ok {
-		digit = math.Pow10(-len(decimals))
-	}
-	scale, canonical := unitOf(unit)
-	return token{kind: tokenQuantity, text: whole, num: v * scale, unit: canonical, digit: digit * scale}, nil
-}
-
-// unitOf returns the scale and the canonical unit of a unit as written.
-func unitOf(unit string) (float64, string) {
-	switch unit {
-	case "":
-		return 1, ""
-	case "%":
-		return 1, human.Percent
-	case "us":
-		return 1e-6, human.Seconds
-	case "ms":
-		return 1e-3, human.Seconds
-	case "s":
-		return 1, human.Seconds
-	case "min":
-		return 60, human.Seconds
-	case "h":
-		return 3600, human.Seconds
-	case "d":
-		return 86400, human.Seconds
-	}
-	scale := 1.0
-	base := unit
-	if i := strings.IndexByte("kMGTPE", unit[0]); i >= 0 {
-		scale, base = math.Pow(1000, float64(i+1)), unit[1:]
-	}
-	switch base {
-	case "B":
-		return scale, human.Bytes
-	case "B/s":
-		return scale, "bytes/s"
-	}
-	return scale, ""
 }
