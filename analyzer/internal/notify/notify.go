@@ -119,14 +119,17 @@ func (n *Notifier) Send(ctx context.Context, m Message) error {
 		if err != nil {
 			return fmt.Errorf("write outbox: %w", err)
 		}
-		_, err = kv.Create(ctx, e.key(), data)
-		if errors.Is(err, jetstream.ErrKeyExists) {
+		switch _, err := kv.Get(ctx, e.key()); {
+		case err == nil:
 			continue
+		case !errors.Is(err, jetstream.ErrKeyNotFound):
+			return fmt.Errorf("read outbox: %w", err)
 		}
-		if err != nil {
+		n.rec.put(e.row()) // before it can be delivered: a later state must not be overwritten
+		_, err = kv.Create(ctx, e.key(), data)
+		if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
 			return fmt.Errorf("write outbox: %w", err)
 		}
-		n.rec.put(e.row())
 	}
 	return nil
 }
