@@ -74,6 +74,11 @@ func scenarios() []scenario {
 				return storetest.Refused(at, "10.9.1.7", watched, 8080)
 			})...)
 		}, nil, time.Hour, "", 0},
+		{"a SYN flood at a port that is closed is found", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
+			return storetest.Repeat(at, 20_000, time.Millisecond, func(at time.Time, _ int) ebbwatch.Flow {
+				return storetest.Refused(at, attacker, watched, 81)
+			})
+		}, []string{"syn_flood >10.9.0.2:81"}, time.Hour, "", 0},
 		{"backscatter of a flood that was forged elsewhere is nothing", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
 			return storetest.Repeat(at, 20_000, time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
 				// A SYN-ACK comes out of nowhere: whoever it goes to looks like the initiator.

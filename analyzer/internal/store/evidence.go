@@ -68,7 +68,7 @@ func (s *Store) explain(w detect.Window, f *detect.Finding) explanation {
 	x.where = append([]string{"start >= " + moment(w.Start) + " AND start < " + moment(w.End)}, about(f)...)
 	switch f.Kind {
 	case volume.SYNFlood:
-		x.with = "WITH " + pending + " AS half_open\n"
+		x.with = "WITH " + pending("toDateTime64("+moment(w.Start)+", 3, 'UTC')", s.db+".flows_1m") + " AS half_open\n"
 		x.columns = []column{
 			{"half_open_connections_per_second", fmt.Sprintf("countIf(half_open) / %g", w.Seconds())},
 			{"half_open_connections", "countIf(half_open)"},

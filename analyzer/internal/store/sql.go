@@ -27,14 +27,24 @@ const (
 	// halfOpen holds for TCP conversations whose initiator did not complete the
 	// handshake: unanswered, refused, or a SYN that no ACK followed.
 	halfOpen = "(conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH') OR bitAnd(src_flags, 18) = 2)"
-	// pending holds for those of them that left the responder waiting, or that it
-	// never answered: what it refuses costs it nothing to remember.
-	pending = "(" + halfOpen + " AND conn_state != 'REJ')"
 	// failed holds for conversations without a useful answer.
 	failed = "if(proto = 6, " + halfOpen + ", dst_packets = 0)"
 	// pastMinute holds for rollup rows of the past.
 	pastMinute = "minute >= fromUnixTimestamp64Milli({past_from:Int64}, 'UTC') AND minute < fromUnixTimestamp64Milli({past_to:Int64}, 'UTC')"
 )
+
+// pending returns the condition of a half-open conversation that speaks of a
+// flood: not of one that was refused by a service which answered somebody within
+// the hour before start. A service that is gone refuses its clients; a port that
+// never answered has none. table is flows_1m under the name that is in reach.
+func pending(start, table string) string {
+	return `(` + halfOpen + ` AND (conn_state != 'REJ' OR (dst_ip, dst_port) NOT IN (
+    SELECT dst_ip, dst_port
+    FROM ` + table + `
+    WHERE minute >= toStartOfMinute(` + start + ` - INTERVAL 1 HOUR) AND minute <= ` + start + ` AND proto = 6
+    GROUP BY dst_ip, dst_port
+    HAVING sum(connections) > sum(unanswered))))`
+}
 
 func windowParams(w detect.Window) params { return params{"from": w.Start, "to": w.End} }
 

@@ -24,7 +24,7 @@ func (s *Store) Targets(ctx context.Context, q volume.Query, minHalfOpen uint64)
 	p["least"], p["limit"] = minHalfOpen, q.Limit
 	var rows []volume.Target
 	err := s.query(ctx, `
-WITH `+pending+` AS half_open, topKIf(10, 3, 'counts')(src_ip, half_open)[1] AS top
+WITH `+pending(at("from"), "flows_1m")+` AS half_open, topKIf(10, 3, 'counts')(src_ip, half_open)[1] AS top
 SELECT agent, dst_ip, dst_port, count(), countIf(half_open) AS half, uniqCombinedIf(src_ip, half_open),
     top.1, toUInt64(top.2 - top.3), minIf(start, half_open), maxIf(start, half_open)
 FROM flows

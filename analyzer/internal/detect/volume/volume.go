@@ -3,8 +3,9 @@
 //
 // A SYN flood is counted in half-open connections: TCP conversations that began
 // in the window and in which the initiator never completed the handshake, be
-// they unanswered or answered with a SYN-ACK that it ignored or reset. Refused
-// ones do not count: clients of a service that is gone are no attack.
+// they unanswered, refused, or answered with a SYN-ACK that it ignored or reset.
+// Those that a service refused which answered somebody within the past hour do
+// not count: clients of a service that is gone are no attack.
 // A crowd of real clients completes its handshakes, so it is no SYN flood. The
 // measure x is half-open connections a minute to one (responder, port); its
 // baseline is the number of all new connections a minute to it.
@@ -28,8 +29,7 @@
 // gives a finding about the agent (kind volume).
 //
 // What it cannot see: floods below the floors; floods of packets that belong to
-// no handshake (ACK floods) or get answers (DNS queries, HTTP requests, SYNs to
-// a closed port). A dead host under retrying clients looks like a SYN flood.
+// no handshake (ACK floods) or get answers (DNS queries, HTTP requests). A dead host under retrying clients looks like a SYN flood.
 package volume
 
 import (
