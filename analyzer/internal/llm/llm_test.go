@@ -186,7 +186,7 @@ func TestWhateverTheModelDoesTheReportGoesOut(t *testing.T) {
 				}
 			}
 		}},
-		{"a cut body", noteMalformed, func(w http.ResponseWriter, _ *http.Request, req told, _ int) {
+		{"a cut body", noteMalformed, func(w http.ResponseWriter, _ *http.Request, _ told, _ int) {
 			body := completion(claims(truth, "e1"), "stop")
 			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 			_, _ = io.WriteString(w, body[:len(body)/2])

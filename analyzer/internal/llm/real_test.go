@@ -2,7 +2,6 @@ package llm
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -65,7 +64,7 @@ func TestARealModel(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			var claims, held, worded int
 			var took time.Duration
-			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // varies test data
+			random := rand.New(rand.NewPCG(1, 2))
 			for range max(runs, 1) {
 				w := &asked{Client: client}
 				started := time.Now()
@@ -126,7 +125,7 @@ func wordedBy(t *testing.T, w report.Worder, kind string, size float64) report.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := report.New(report.DefaultConfig(), w, names, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	b, err := report.New(report.DefaultConfig(), w, names, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

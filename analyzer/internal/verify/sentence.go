@@ -52,10 +52,10 @@ func (s *sentence) metric() error {
 	said, verb := lexicon{}, false
 	_, active, receive := wordsOf(s.fact)
 	for _, t := range s.tokens {
-		switch {
-		case t.kind == tokenMetric:
+		switch t.kind {
+		case tokenMetric:
 			return nil
-		case t.kind == tokenWord:
+		case tokenWord:
 			verb = verb || active[t.text] || receive[t.text]
 			for part := range strings.SplitSeq(t.text, "-") {
 				said[part], said[part+"s"] = true, true
