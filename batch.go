@@ -17,6 +17,7 @@ const (
 	MaxName         = 255      // bytes of any name in a batch
 	maxAttachPoints = 1 << 12
 	maxLosses       = 64
+	maxReasons      = 16
 )
 
 // ErrInvalid is wrapped by every error that says a batch breaks the contract
@@ -43,6 +44,10 @@ type Envelope struct {
 	// Losses are counters since Boot of what the agent had to give up, by name
 	// ("queue_dropped_batches", …). Absent means zero.
 	Losses []Loss
+	// Features and Sources are early warnings. A batch that carries nothing else
+	// has IntervalMS 0: it ends no drain interval.
+	Features []Feature
+	Sources  []Source
 }
 
 // MessageID returns the value for the Nats-Msg-Id header: agent:boot:sequence.
@@ -60,19 +65,27 @@ func (c *Counter) Add(d Counter) {
 }
 
 // AttachPoint is the conservation proof of one attach point for one interval:
-// Seen = Recorded + Overflow + Other, to the byte. Seen is counted by the BPF
-// program on its own, before anything can fail.
+// Seen = Recorded + Overflow + Other + Skipped, to the byte. Seen is counted by
+// the BPF program on its own, before anything can fail.
+//
+// Where packets are sampled 1 in N, Recorded counts the packets that were taken,
+// and the records, which are scaled, add up to N times as many.
 //
 // A packet that passes two attach points of one agent, as a forwarded packet
 // does, is Recorded at both and stands in one flow record: there the sum over
 // the records is below the sum over Recorded, by the packets seen twice.
 type AttachPoint struct {
 	Interface string
+	NetNS     string // "" for the agent's own network namespace
 	Egress    bool
 	Seen      Counter // everything that passed
 	Recorded  Counter // what stands in flow records
 	Overflow  Counter // what found no room in the flow map
 	Other     Counter // what is not IP or cannot be parsed
+	Skipped   Counter // what sampling left out
+	// Reasons splits the packets of Other by why they stand in no record
+	// ("not_ip", "truncated", …).
+	Reasons []Loss
 }
 
 // Loss is a named counter of something the agent gave up.
@@ -90,7 +103,7 @@ type Batch struct {
 	Envelope
 
 	Addrs   []netip.Addr // dictionary of SrcAddr and DstAddr
-	Strings []string     // dictionary of Interface
+	Strings []string     // dictionary of Interface and of attributes that are names
 
 	Start              []int64  // microseconds since the Unix epoch
 	Duration           []uint64 // microseconds
@@ -111,6 +124,11 @@ type Batch struct {
 	Final              []uint8 // 0 or 1
 	Sampling           []uint32
 
+	// Attributes are columns by Attribute: empty if every entry is 0, else with
+	// one entry a record.
+	Attributes [Attributes][]uint32
+
+	nameBytes   int // of what Append put into Strings
 	addrIndex   map[netip.Addr]uint32
 	stringIndex map[string]uint32
 }
@@ -118,10 +136,17 @@ type Batch struct {
 // Len returns the number of flow records.
 func (b *Batch) Len() int { return len(b.Start) }
 
+// NameBytes returns how many bytes of names Append has put into the dictionary:
+// names come from the network, so that they can be what makes a message too large.
+func (b *Batch) NameBytes() int { return b.nameBytes }
+
 // Reset empties the batch and its envelope but keeps its memory.
 func (b *Batch) Reset() {
-	b.Envelope = Envelope{Attach: b.Attach[:0], Losses: b.Losses[:0]}
-	b.Addrs, b.Strings = b.Addrs[:0], b.Strings[:0]
+	b.Envelope = Envelope{Attach: b.Attach[:0], Losses: b.Losses[:0], Features: b.Features[:0], Sources: b.Sources[:0]}
+	for i := range b.Attributes {
+		b.Attributes[i] = b.Attributes[i][:0]
+	}
+	b.Addrs, b.Strings, b.nameBytes = b.Addrs[:0], b.Strings[:0], 0
 	cols := b.columns()
 	for i := range cols {
 		cols[i].reset()
@@ -155,11 +180,12 @@ func (b *Batch) Append(f *Flow) {
 	b.AgeMS = append(b.AgeMS, f.AgeMS)
 	b.Final = append(b.Final, boolByte(f.Final))
 	b.Sampling = append(b.Sampling, f.Sampling)
+	b.appendAttributes(f, b.Len()-1)
 }
 
 // Flow returns record i as a row. It panics if i is out of range.
 func (b *Batch) Flow(i int) Flow {
-	return Flow{
+	f := Flow{
 		Start:      time.UnixMicro(b.Start[i]).UTC(),
 		End:        time.UnixMicro(b.Start[i] + int64(b.Duration[i])).UTC(),
 		Src:        b.Addrs[b.SrcAddr[i]],
@@ -183,6 +209,8 @@ func (b *Batch) Flow(i int) Flow {
 		Final:      b.Final[i] != 0,
 		Sampling:   b.Sampling[i],
 	}
+	b.setAttributes(&f, i)
+	return f
 }
 
 func (b *Batch) addr(a netip.Addr) uint32 {
@@ -207,6 +235,7 @@ func (b *Batch) str(s string) uint32 {
 	}
 	i := uint32(len(b.Strings))
 	b.Strings = append(b.Strings, s)
+	b.nameBytes += len(s)
 	b.stringIndex[s] = i
 	return i
 }
@@ -237,6 +266,9 @@ func (b *Batch) Validate() error {
 		if err := validName("name", s); err != nil {
 			return err
 		}
+	}
+	if err := b.validateAttributes(); err != nil {
+		return err
 	}
 	return b.validateRows()
 }
@@ -281,9 +313,21 @@ func (b *Batch) validateEnvelope() error {
 		return fmt.Errorf("%w: %d attach points and %d losses, at most %d and %d", ErrInvalid, len(b.Attach), len(b.Losses), maxAttachPoints, maxLosses)
 	}
 	for _, a := range b.Attach {
-		if err := validName("interface", a.Interface); err != nil {
-			return err
+		if len(a.Reasons) > maxReasons {
+			return fmt.Errorf("%w: %d reasons, at most %d", ErrInvalid, len(a.Reasons), maxReasons)
 		}
+		names := [2 + maxReasons]string{a.Interface, a.NetNS}
+		for i, r := range a.Reasons {
+			names[2+i] = r.Name
+		}
+		for _, name := range names {
+			if err := validName("attach point's name", name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.validateWarnings(); err != nil {
+		return err
 	}
 	for _, l := range b.Losses {
 		if err := validName("loss", l.Name); err != nil {

@@ -89,6 +89,43 @@ func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
 	}
 }
 
+func TestEveryAttributeIsChecked(t *testing.T) {
+	for i := range Attributes {
+		b := fullBatch()
+		if len(b.Attributes[i]) != b.Len() {
+			t.Fatalf("%s has %d entries of %d", i.Name(), len(b.Attributes[i]), b.Len())
+		}
+		b.Attributes[i] = append(b.Attributes[i], 0)
+		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), i.Name()) {
+			t.Errorf("a longer column %s gives %v", i.Name(), err)
+		}
+		b = fullBatch()
+		if attributes[i].max == max32 {
+			continue
+		}
+		b.Attributes[i][0] = max(attributes[i].max, uint32(len(b.Strings))) + 1
+		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), i.Name()) {
+			t.Errorf("an entry of %s out of range gives %v", i.Name(), err)
+		}
+	}
+}
+
+func TestEveryFieldOfAFlowIsCarried(t *testing.T) {
+	b := fullBatch()
+	full := reflect.ValueOf(b.Flow(b.Len() - 2))
+	for i := range full.NumField() {
+		field := full.Type().Field(i)
+		if field.Type.Kind() != reflect.Struct || field.Type == reflect.TypeFor[time.Time]() || field.Type == reflect.TypeFor[netip.Addr]() {
+			continue
+		}
+		for j := range field.Type.NumField() {
+			if full.Field(i).Field(j).IsZero() {
+				t.Errorf("%s.%s is in no column", field.Name, field.Type.Field(j).Name)
+			}
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	for got, want := range map[string]string{
 		StateSF.String(): "SF", StateRSTOS0.String(): "RSTOS0", ConnState(13).String(): "invalid(13)",

@@ -32,6 +32,8 @@ const (
 	fieldAddresses4
 	fieldAddresses6
 	fieldStrings
+	fieldFeatures
+	fieldSources
 )
 
 // Encoder turns batches into messages. It is not safe for concurrent use.
@@ -102,9 +104,13 @@ func appendBatch(dst []byte, b *Batch) []byte {
 		dst = appendMessage(dst, fieldAttach, func(dst []byte) []byte { return appendAttach(dst, &b.Attach[i]) })
 	}
 	for _, l := range b.Losses {
-		dst = appendMessage(dst, fieldLosses, func(dst []byte) []byte {
-			return appendUint(appendString(dst, 1, l.Name), 2, l.Count)
-		})
+		dst = appendMessage(dst, fieldLosses, func(dst []byte) []byte { return appendLoss(dst, l) })
+	}
+	for i := range b.Features {
+		dst = appendMessage(dst, fieldFeatures, func(dst []byte) []byte { return appendFeature(dst, &b.Features[i]) })
+	}
+	for i := range b.Sources {
+		dst = appendMessage(dst, fieldSources, func(dst []byte) []byte { return appendSource(dst, &b.Sources[i]) })
 	}
 	dst = appendUint(dst, fieldFlows, uint64(b.Len()))
 	n4 := 0
@@ -123,20 +129,33 @@ func appendBatch(dst []byte, b *Batch) []byte {
 			dst = appendMessage(dst, c.field, func(dst []byte) []byte { return c.encode(dst, base) })
 		}
 	}
-	return dst
+	return b.encodeAttributes(dst)
 }
 
 func appendAttach(dst []byte, a *AttachPoint) []byte {
 	dst = appendString(dst, 1, a.Interface)
 	dst = appendUint(dst, 2, uint64(boolByte(a.Egress)))
-	for i, c := range []Counter{a.Seen, a.Recorded, a.Overflow, a.Other} {
-		if c != (Counter{}) {
-			dst = appendMessage(dst, protowire.Number(3+i), func(dst []byte) []byte {
-				return appendUint(appendUint(dst, 1, c.Packets), 2, c.Bytes)
-			})
-		}
+	for i, c := range []Counter{a.Seen, a.Recorded, a.Overflow, a.Other, a.Skipped} {
+		dst = appendCounter(dst, protowire.Number(3+i), c)
+	}
+	dst = appendString(dst, 8, a.NetNS)
+	for _, r := range a.Reasons {
+		dst = appendMessage(dst, 9, func(dst []byte) []byte { return appendLoss(dst, r) })
 	}
 	return dst
+}
+
+func appendCounter(dst []byte, field protowire.Number, c Counter) []byte {
+	if c == (Counter{}) {
+		return dst
+	}
+	return appendMessage(dst, field, func(dst []byte) []byte {
+		return appendUint(appendUint(dst, 1, c.Packets), 2, c.Bytes)
+	})
+}
+
+func appendLoss(dst []byte, l Loss) []byte {
+	return appendUint(appendString(dst, 1, l.Name), 2, l.Count)
 }
 
 func appendAddrs(dst []byte, field protowire.Number, addrs []netip.Addr) []byte {
@@ -227,7 +246,7 @@ func (d *Decoder) Decode(message []byte, b *Batch) error {
 func parseBatch(raw []byte, b *Batch) error {
 	var (
 		version, flows, at uint64
-		packed             [64][]byte
+		packed             [firstAttribute + int(Attributes)][]byte
 		addrs6             []byte
 	)
 	err := eachField(raw, func(field protowire.Number, value uint64, data []byte) error {
@@ -249,7 +268,15 @@ func parseBatch(raw []byte, b *Batch) error {
 		case fieldAttach:
 			return parseAttach(data, b)
 		case fieldLosses:
-			return parseLoss(data, b)
+			l, err := parseLoss(data)
+			if len(b.Losses) < maxLosses+1 {
+				b.Losses = append(b.Losses, l)
+			}
+			return err
+		case fieldFeatures:
+			return parseFeature(data, b)
+		case fieldSources:
+			return parseSource(data, b)
 		case fieldFlows:
 			flows = value
 		case fieldAddresses4:
@@ -293,7 +320,7 @@ func parseBatch(raw []byte, b *Batch) error {
 			return err
 		}
 	}
-	return nil
+	return b.decodeAttributes(packed[:], int(flows))
 }
 
 func (b *Batch) parseAddrs(data []byte, size int) error {
@@ -309,15 +336,23 @@ func (b *Batch) parseAddrs(data []byte, size int) error {
 
 func parseAttach(data []byte, b *Batch) error {
 	var a AttachPoint
-	counters := [...]*Counter{3: &a.Seen, 4: &a.Recorded, 5: &a.Overflow, 6: &a.Other}
+	counters := [...]*Counter{3: &a.Seen, 4: &a.Recorded, 5: &a.Overflow, 6: &a.Other, 7: &a.Skipped}
 	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
 		switch field {
 		case 1:
 			a.Interface = string(data)
 		case 2:
 			a.Egress = value != 0
-		case 3, 4, 5, 6:
+		case 3, 4, 5, 6, 7:
 			return parseCounter(data, counters[field])
+		case 8:
+			a.NetNS = string(data)
+		case 9:
+			r, err := parseLoss(data)
+			if len(a.Reasons) < maxReasons+1 {
+				a.Reasons = append(a.Reasons, r)
+			}
+			return err
 		default: // from a newer agent
 		}
 		return nil
@@ -341,9 +376,8 @@ func parseCounter(data []byte, c *Counter) error {
 	})
 }
 
-func parseLoss(data []byte, b *Batch) error {
-	var l Loss
-	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
+func parseLoss(data []byte) (l Loss, err error) {
+	err = eachField(data, func(field protowire.Number, value uint64, data []byte) error {
 		switch field {
 		case 1:
 			l.Name = string(data)
@@ -353,10 +387,7 @@ func parseLoss(data []byte, b *Batch) error {
 		}
 		return nil
 	})
-	if len(b.Losses) < maxLosses+1 {
-		b.Losses = append(b.Losses, l)
-	}
-	return err
+	return l, err
 }
 
 // eachField calls visit for every field of a message. A varint comes as value;

@@ -94,6 +94,7 @@ func same(t *testing.T, got, want *Batch) {
 // normal makes empty and absent lists equal, and times of one instant.
 func normal(e Envelope) Envelope {
 	e.Attach, e.Losses = append([]AttachPoint(nil), e.Attach...), append([]Loss(nil), e.Losses...)
+	e.Features, e.Sources = append([]Feature(nil), e.Features...), append([]Source(nil), e.Sources...)
 	e.Time = time.UnixMicro(e.Time.UnixMicro()).UTC()
 	return e
 }
@@ -109,8 +110,13 @@ func raw(t testing.TB, message []byte) []byte {
 }
 
 func TestGolden(t *testing.T) {
-	file := filepath.Join("testdata", "batch_v1.golden") // uncompressed: zstd may compress better one day
-	b := goldenBatch()
+	golden(t, goldenBatch, filepath.Join("testdata", "batch_v1.golden"))
+}
+
+// golden holds what make returns against a file, which is uncompressed: zstd may compress better one day.
+func golden(t *testing.T, make func() *Batch, file string) {
+	t.Helper()
+	b := make()
 	b.sortAddrs()
 	got := appendBatch(nil, b)
 	if *update {
@@ -132,7 +138,39 @@ func TestGolden(t *testing.T) {
 	if err := newDecoder(t).Decode(raw(t, want), &decoded); err != nil {
 		t.Fatal(err)
 	}
-	same(t, &decoded, goldenBatch())
+	same(t, &decoded, make())
+}
+
+// fullBatch holds what goldenBatch does, and a value of its own for everything
+// that was added since.
+func fullBatch() *Batch {
+	b := goldenBatch()
+	b.Attach[0].NetNS, b.Attach[0].Skipped = "blue", Counter{5, 500}
+	b.Attach[0].Reasons = []Loss{{"not_ip", 2}, {"truncated", 1}}
+	b.Features = []Feature{{
+		Interface: "eth0", Egress: true, IntervalMS: 1000, Seen: Counter{1, 2}, SYN: 3, SYNACK: 4, FIN: 5, RST: 6, NewFlows: 7, Overflow: 8,
+		Sizes: []uint64{0, 1, 1 << 40}, Gaps: []uint64{9},
+	}, {Interface: "eth1"}}
+	b.Sources = []Source{
+		{Addr: netip.MustParseAddr("10.9.8.7"), IntervalMS: 3000, Flows: 1, Targets: 2, Overflow: Counter{3, 4}},
+		{Addr: netip.MustParseAddr("2001:db8::5"), Targets: 20_000}, {Flows: 1},
+	}
+	full := b.Flow(0)
+	for i := range attributes {
+		if a := &attributes[i]; a.number != nil {
+			*a.number(&full) = min(a.max, uint32(1000+i))
+		} else {
+			*a.text(&full) = a.name
+		}
+	}
+	b.Append(&full)
+	plain := b.Flow(1)
+	b.Append(&plain)
+	return b
+}
+
+func TestGoldenWithAttributes(t *testing.T) {
+	golden(t, fullBatch, filepath.Join("testdata", "batch_v1_attributes.golden"))
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -140,7 +178,7 @@ func TestRoundTrip(t *testing.T) {
 		return &Batch{Envelope: Envelope{Agent: "a", Boot: testBoot, Time: time.UnixMicro(1).UTC()}}
 	}
 	for name, b := range map[string]*Batch{
-		"every field and column":    goldenBatch(),
+		"every field and column":    fullBatch(),
 		"a heartbeat without flows": envelope(),
 		"one flow of zeros": func() *Batch {
 			b := envelope()
@@ -202,7 +240,7 @@ func TestDecodeOldAndNewerMessages(t *testing.T) {
 	one := func() fields { return validHead(1).bytes(fieldAddresses4, 10, 0, 0, 1).str(fieldStrings, "eth0") }
 	for name, message := range map[string]fields{
 		"columns that an old agent does not send are their defaults": one(),
-		"columns that only a newer agent knows are skipped":          one().bytes(63, 1).uint(62, 7).bytes(1000, 1, 2, 3),
+		"columns that only a newer agent knows are skipped":          one().bytes(firstAttribute+protowire.Number(Attributes), 1).uint(1001, 7).bytes(1000, 1, 2, 3),
 		"fixed-width fields are skipped":                             protowire.AppendFixed64(protowire.AppendTag(one(), 50, protowire.Fixed64Type), 1),
 		"columns may come before the number of flows":                append(fields(nil).bytes(26, 0).bytes(16, 0), one()...),
 	} {

@@ -26,7 +26,15 @@ type Flow struct {
 	Initiator        Initiator
 
 	Interface string // name of the interface that accounted the packets
-	VLAN      uint16 // outermost 802.1Q VLAN id, 0 if untagged
+	// Interfaces names all interfaces that saw the conversation, separated by
+	// spaces, in the order of sight; "" where it was Interface alone.
+	Interfaces string
+	NetNS      string // network namespace of Interface, "" for the agent's own
+	VLAN       uint16 // outermost 802.1Q VLAN id, 0 if untagged
+	// Tunnel is the innermost encapsulation around the packets, TunnelID its VNI
+	// or GRE key, 0 if it has none. Addresses and ports are those inside.
+	Tunnel   Tunnel
+	TunnelID uint32
 
 	// Packets as on the wire (a GSO super-packet counts its segments), and
 	// bytes of whole frames: link-layer header included, FCS not.
@@ -38,6 +46,20 @@ type Flow struct {
 	ConnState ConnState
 
 	ICMPType, ICMPCode uint8 // of the first packet; 0 where Proto is not ICMP
+
+	SrcHealth, DstHealth Health
+	DropReason           string // the kernel's name of the most frequent reason of both sides' drops
+	// HandshakeUS is the time from the first SYN to the initiator's ACK of the
+	// SYN-ACK, in microseconds: one round trip between the two hosts. It stands
+	// in the record that saw the end of the handshake; 0 is unknown.
+	HandshakeUS uint32
+	// RTTUS is the smoothed round-trip time (RFC 6298) in microseconds at the end
+	// of the record: the kernel's own of a local socket, else measured on the
+	// packets that passed. 0 is unknown.
+	RTTUS uint32
+
+	SrcOwner, DstOwner Owner
+	Hint               Hint
 
 	// AgeMS is how long the conversation had been known when this record's
 	// interval began, in milliseconds. 0 marks a conversation's first record.
@@ -65,7 +87,7 @@ const (
 var initiatorNames = [...]string{"unknown", "syn", "socket", "first"}
 
 // String returns the name that the SQL column initiator uses.
-func (i Initiator) String() string { return enumName(initiatorNames[:], uint8(i)) }
+func (i Initiator) String() string { return enumName(initiatorNames[:], uint32(i)) }
 
 // ConnState is the state of a conversation as Zeek defines it for conn.log,
 // accumulated from the first packet seen to the end of the record.
@@ -91,10 +113,10 @@ const (
 var connStateNames = [...]string{"OTH", "S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR"}
 
 // String returns Zeek's name of the state, which the SQL column conn_state uses too.
-func (s ConnState) String() string { return enumName(connStateNames[:], uint8(s)) }
+func (s ConnState) String() string { return enumName(connStateNames[:], uint32(s)) }
 
-func enumName(names []string, v uint8) string {
-	if int(v) < len(names) {
+func enumName(names []string, v uint32) string {
+	if uint64(v) < uint64(len(names)) {
 		return names[v]
 	}
 	return "invalid(" + strconv.Itoa(int(v)) + ")"

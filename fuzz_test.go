@@ -14,9 +14,9 @@ import (
 // it makes of their content when the compression is right. Whatever decodes must
 // be valid and survive being encoded again.
 func FuzzDecode(f *testing.F) {
-	f.Add(encode(f, goldenBatch()))
+	f.Add(encode(f, fullBatch()))
 	f.Add(encode(f, &Batch{Envelope: Envelope{Agent: "a", Boot: testBoot, Time: time.UnixMicro(1)}}))
-	b := goldenBatch()
+	b := fullBatch()
 	b.sortAddrs()
 	f.Add(appendBatch(nil, b))
 	f.Add([]byte(validHead(1).bytes(fieldAddresses4, 10, 0, 0, 1).str(fieldStrings, "eth0")))

@@ -1,0 +1,162 @@
+package ebbwatch
+
+import (
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Limits of the early-warning part of a batch.
+const (
+	MaxFeatures = maxAttachPoints
+	MaxSources  = 1 << 10
+	maxBuckets  = 64
+)
+
+// Feature is what one attach point saw during a short time, a second mostly:
+// early warning, sent beside the flow records and before them.
+type Feature struct {
+	Interface  string
+	Egress     bool
+	IntervalMS uint32
+	Seen       Counter
+	// Packets of TCP with SYN alone, SYN and ACK, FIN, RST.
+	SYN, SYNACK, FIN, RST uint64
+	NewFlows              uint64 // flow entries that began
+	Overflow              uint64 // packets that found no room in the flow map
+	// Sizes counts frames by floor(log2(bytes)): Sizes[6] is 64 to 127 bytes.
+	Sizes []uint64
+	// Gaps counts pairs of consecutive frames by floor(log2(ns)) of the time
+	// between them, of a sample of the pairs.
+	Gaps []uint64
+}
+
+// Source is what one address did during the drain interval so far: how many
+// targets it tried, and what of its packets found no room in the flow map.
+type Source struct {
+	// Addr is the sender; the invalid address stands for all that had no room of their own.
+	Addr       netip.Addr
+	IntervalMS uint32  // how long the interval had lasted
+	Flows      uint64  // flow entries that it began, and packets of overflow
+	Targets    uint64  // distinct (address, protocol, port) that it sent to, estimated
+	Overflow   Counter // its part of the attach points' overflow
+}
+
+func (b *Batch) validateWarnings() error {
+	if len(b.Features) > MaxFeatures || len(b.Sources) > MaxSources {
+		return fmt.Errorf("%w: %d features and %d sources, at most %d and %d", ErrInvalid, len(b.Features), len(b.Sources), MaxFeatures, MaxSources)
+	}
+	for i := range b.Features {
+		f := &b.Features[i]
+		if err := validName("interface", f.Interface); err != nil {
+			return err
+		}
+		if len(f.Sizes) > maxBuckets || len(f.Gaps) > maxBuckets {
+			return fmt.Errorf("%w: histogram of more than %d buckets", ErrInvalid, maxBuckets)
+		}
+	}
+	for i := range b.Sources {
+		if a := b.Sources[i].Addr; a.Zone() != "" || a.Is4In6() {
+			return fmt.Errorf("%w: source %v is not plain IPv4 or IPv6", ErrInvalid, a)
+		}
+	}
+	return nil
+}
+
+func appendFeature(dst []byte, f *Feature) []byte {
+	dst = appendString(dst, 1, f.Interface)
+	dst = appendUint(dst, 2, uint64(boolByte(f.Egress)))
+	dst = appendUint(dst, 3, uint64(f.IntervalMS))
+	dst = appendCounter(dst, 4, f.Seen)
+	for i, v := range []uint64{f.SYN, f.SYNACK, f.FIN, f.RST, f.NewFlows, f.Overflow} {
+		dst = appendUint(dst, protowire.Number(5+i), v)
+	}
+	for i, col := range [][]uint64{f.Sizes, f.Gaps} {
+		if len(col) > 0 {
+			dst = appendMessage(dst, protowire.Number(11+i), func(dst []byte) []byte { return appendPacked(dst, col) })
+		}
+	}
+	return dst
+}
+
+func parseFeature(data []byte, b *Batch) error {
+	var f Feature
+	numbers := [...]*uint64{5: &f.SYN, 6: &f.SYNACK, 7: &f.FIN, 8: &f.RST, 9: &f.NewFlows, 10: &f.Overflow}
+	err := eachField(data, func(field protowire.Number, value uint64, data []byte) (err error) {
+		switch field {
+		case 1:
+			f.Interface = string(data)
+		case 2:
+			f.Egress = value != 0
+		case 3:
+			f.IntervalMS = uint32(min(value, max32))
+		case 4:
+			return parseCounter(data, &f.Seen)
+		case 5, 6, 7, 8, 9, 10:
+			*numbers[field] = value
+		case 11:
+			f.Sizes, err = parseBuckets(data)
+		case 12:
+			f.Gaps, err = parseBuckets(data)
+		default: // from a newer agent
+		}
+		return err
+	})
+	if len(b.Features) < MaxFeatures+1 { // one too many is refused by Validate
+		b.Features = append(b.Features, f)
+	}
+	return err
+}
+
+func parseBuckets(data []byte) (buckets []uint64, err error) {
+	for len(data) > 0 {
+		v, n := protowire.ConsumeVarint(data)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		}
+		if len(buckets) > maxBuckets {
+			return nil, fmt.Errorf("%w: histogram of more than %d buckets", ErrInvalid, maxBuckets)
+		}
+		buckets, data = append(buckets, v), data[n:]
+	}
+	return buckets, nil
+}
+
+func appendSource(dst []byte, s *Source) []byte {
+	if s.Addr.IsValid() {
+		dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, s.Addr.AsSlice())
+	}
+	dst = appendUint(dst, 2, uint64(s.IntervalMS))
+	dst = appendUint(dst, 3, s.Flows)
+	dst = appendUint(dst, 4, s.Targets)
+	return appendCounter(dst, 5, s.Overflow)
+}
+
+func parseSource(data []byte, b *Batch) error {
+	var s Source
+	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
+		switch field {
+		case 1:
+			var ok bool
+			if s.Addr, ok = netip.AddrFromSlice(data); !ok {
+				return fmt.Errorf("%w: source address of %d bytes", ErrInvalid, len(data))
+			}
+		case 2:
+			s.IntervalMS = uint32(min(value, max32))
+		case 3:
+			s.Flows = value
+		case 4:
+			s.Targets = value
+		case 5:
+			return parseCounter(data, &s.Overflow)
+		default: // from a newer agent
+		}
+		return nil
+	})
+	if len(b.Sources) < MaxSources+1 {
+		b.Sources = append(b.Sources, s)
+	}
+	return err
+}
