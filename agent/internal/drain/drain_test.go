@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,7 +167,7 @@ func TestFailedDrainIsToldAsOverflowAndCounted(t *testing.T) {
 		Interface: "eth0", Seen: ebbwatch.Counter(count(10)), Recorded: ebbwatch.Counter(count(3)),
 		Overflow: ebbwatch.Counter(count(6)), Other: ebbwatch.Counter(count(1)),
 	}
-	if batches[0].Attach[0] != want {
+	if !reflect.DeepEqual(batches[0].Attach[0], want) {
 		t.Errorf("got %+v, want %+v", batches[0].Attach[0], want)
 	}
 	if a, b := value(t, reg, "ebbwatch_agent_drain_errors_total"), value(t, reg, "ebbwatch_agent_imbalances_total"); a != 1 || b != 1 {
