@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -42,6 +44,15 @@ func sample() *ebbwatch.Batch {
 		b.Sampling[i], b.VLAN[i], b.ICMPCode[i] = uint32(i+1), uint16(i*80), uint8(i)
 		b.ICMPType[i] = uint8(200 - i)
 	}
+	for i := range b.Attributes {
+		b.Attributes[i] = make([]uint32, b.Len())
+		for j := range b.Attributes[i] {
+			b.Attributes[i][j] = uint32((i + j) % 2) // within the range of each
+		}
+	}
+	b.Features = []ebbwatch.Feature{{Interface: "eth0", SYN: 1, Sizes: []uint64{2, 300}, Gaps: []uint64{4}}}
+	b.Sources = []ebbwatch.Source{{Addr: netip.MustParseAddr("10.1.2.3"), Targets: 500}}
+	b.Attach[0].NetNS, b.Attach[0].Skipped, b.Attach[0].Reasons = "blue", ebbwatch.Counter{Packets: 5, Bytes: 600}, []ebbwatch.Loss{{Name: "not_ip", Count: 9}}
 	return b
 }
 
@@ -83,6 +94,11 @@ func TestProtobufReadsWhatTheCodecWrites(t *testing.T) {
 				t.Errorf("%s of flow %d reads as %d, want %d", name, i, got, want)
 			}
 		}
+		for a := range ebbwatch.Attributes {
+			if got := list(a.Name(), i).Uint(); got != uint64(b.Attributes[a][i]) {
+				t.Errorf("%s of flow %d reads as %d, want %d", a.Name(), i, got, b.Attributes[a][i])
+			}
+		}
 	}
 }
 
@@ -106,7 +122,8 @@ func TestTheCodecReadsWhatProtobufWrites(t *testing.T) {
 	if err := decoder.Decode(compress(t, message), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Len() != b.Len() || got.MessageID() != b.MessageID() || got.Attach[0] != b.Attach[0] || got.Losses[0] != b.Losses[0] {
+	if got.Len() != b.Len() || got.MessageID() != b.MessageID() || !reflect.DeepEqual(got.Attach[0], b.Attach[0]) || got.Losses[0] != b.Losses[0] ||
+		!reflect.DeepEqual(got.Features, b.Features) || !reflect.DeepEqual(got.Sources, b.Sources) {
 		t.Errorf("the envelope reads as %+v", got.Envelope)
 	}
 	for i := range b.Len() {
