@@ -7,50 +7,71 @@
 
 /*
  * Only the first fragment of a datagram has a transport header. It leaves its
- * ports here, under (source, destination, id), for the fragments after it, so
+ * flow here, under (source, destination, id), for the fragments after it, so
  * that all of them belong to one flow. A later fragment that comes first or
  * whose datagram was forgotten is recorded without ports: what stands where a
  * transport header would be is payload, never a port.
+ *
+ * Where the datagram is a tunnel's, its flow is that of the packet inside, and
+ * so is that of its later fragments. A packet inside that is a fragment itself
+ * is looked up in the same way, under its own addresses and the tunnel's id.
  */
 
-/* The key; family is EBB_IP4 or EBB_IP6, and proto 0 for IPv6. */
-static __always_inline void ebb_fragment_key(struct ebb_fragment_key *key, struct __sk_buff *skb,
-					     struct ebb_packet *p, enum ebb_verdict family,
-					     __u8 proto, __u32 id)
+/* What the key of a fragment is made of. */
+struct ebb_mark {
+	__u32 off; /* of the IP header */
+	__u32 id;
+	__u32 tunnel_id;
+	__u8 tunnel;
+	__u8 family;
+	__u8 proto; /* IPv4: the header's, as the later fragments do not tell another */
+	__u8 first; /* 1: of a first fragment; 0: nothing to remember */
+};
+
+/* False if the header cannot be read, which it was just before. */
+static __always_inline bool ebb_fragment_key(struct ebb_fragment_key *key, struct __sk_buff *skb,
+					     const struct ebb_packet *p, const struct ebb_mark *m)
 {
 	__builtin_memset(key, 0, sizeof(*key));
-	if (family == EBB_IP4) {
-		key->src[0] = p->src4;
-		key->dst[0] = p->dst4;
-	} else {
-		__builtin_memcpy(key->src, p->src6, sizeof(key->src));
-		__builtin_memcpy(key->dst, p->dst6, sizeof(key->dst));
-	}
-	key->id = id;
+	key->id = m->id;
 	key->ifindex = skb->ifindex;
-	key->tags = p->tags | proto;
+	key->tags = p->tags & ~0xff;
+	key->tunnel_id = m->tunnel_id;
+	key->tunnel = m->tunnel;
+	if (m->family == EBB_IP6)
+		return !bpf_skb_load_bytes(skb, m->off + __builtin_offsetof(struct ebb_ip6, src),
+					   key->src, sizeof(key->src) + sizeof(key->dst));
+	key->tags |= m->proto;
+	return !bpf_skb_load_bytes(skb, m->off + __builtin_offsetof(struct ebb_ip4, src), key->src,
+				   4) &&
+	       !bpf_skb_load_bytes(skb, m->off + __builtin_offsetof(struct ebb_ip4, dst), key->dst,
+				   4);
 }
 
-static __always_inline void ebb_fragment_remember(struct ebb_fragment_key *key,
-						  struct ebb_packet *p, __u8 proto)
+/* Keeps the flow of p for the later fragments. A failure costs them their ports, no count. */
+__noinline int ebb_fragment_remember(struct __sk_buff *skb, struct ebb_packet *p,
+				     struct ebb_mark *m)
 {
-	struct ebb_fragment f = {.sport = p->sport, .dport = p->dport, .proto = proto};
+	struct ebb_fragment_key key;
 
-	/* A failure costs the later fragments their ports, no count. */
-	bpf_map_update_elem(&ebb_fragments, key, &f, BPF_ANY);
+	if (p && m && ebb_fragment_key(&key, skb, p, m))
+		bpf_map_update_elem(&ebb_fragments, &key, &p->flow, BPF_ANY);
+	return 0;
 }
 
-/* Completes p for a later fragment, whose header claims proto; returns the real one. */
-static __always_inline __u8 ebb_fragment_recall(struct ebb_fragment_key *key, struct ebb_packet *p,
-						__u8 proto)
+/* Completes p, a later fragment; returns 0 if its datagram is not known. */
+__noinline int ebb_fragment_recall(struct __sk_buff *skb, struct ebb_packet *p, struct ebb_mark *m)
 {
-	struct ebb_fragment *f = bpf_map_lookup_elem(&ebb_fragments, key);
+	struct ebb_fragment_key key;
+	struct ebb_fragment *f;
 
+	if (!p || !m || !ebb_fragment_key(&key, skb, p, m))
+		return 0;
+	f = bpf_map_lookup_elem(&ebb_fragments, &key);
 	if (!f)
-		return proto;
-	p->sport = f->sport;
-	p->dport = f->dport;
-	return f->proto;
+		return 0;
+	p->flow = *f;
+	return 1;
 }
 
 #endif

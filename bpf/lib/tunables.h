@@ -26,4 +26,8 @@ volatile const __u8 ebb_atomic = 0;
 /* Parse common headers by direct access. Off only to test the general parser. */
 volatile const __u8 ebb_fast_path = 1;
 
+/* UDP destination ports of VXLAN (the IANA's, and Linux' own before it) and Geneve; 0 is none. */
+volatile const __u16 ebb_vxlan_port[2] = {4789, 8472};
+volatile const __u16 ebb_geneve_port = 6081;
+
 #endif

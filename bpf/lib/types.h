@@ -100,15 +100,27 @@ struct ebb_fragment_key {
 	__u64 dst[2];
 	__u32 id;
 	__u32 ifindex;
-	__u32 tags; /* as in ebb_rest; IPv6: without protocol */
+	__u32 tags;	 /* as in ebb_rest; IPv6: without protocol */
+	__u32 tunnel_id; /* of the tunnel around the fragment, as is the kind */
+	__u32 tunnel;
 	__u32 pad;
 };
 
-/* What only the first fragment of a datagram tells. */
+/*
+ * What only the first fragment of a datagram tells: the flow, which is that of
+ * the innermost packet if the datagram is a tunnel's. It is how struct
+ * ebb_packet begins.
+ */
 struct ebb_fragment {
+	__u64 addresses[4];
 	__be16 sport;
 	__be16 dport;
-	__u32 proto;
+	__u32 tags;
+	__u32 tunnel_id;
+	__u8 tunnel;
+	__u8 family;
+	__u8 icmp_type;
+	__u8 icmp_code;
 };
 
 #endif

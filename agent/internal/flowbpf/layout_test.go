@@ -31,8 +31,8 @@ func TestTypesLieInMemoryAsInC(t *testing.T) {
 		"ebb_flow":         {unsafe.Sizeof(f), 112},
 		"ebb_total":        {unsafe.Sizeof(tot), totalSize},
 		"ebb_point":        {unsafe.Sizeof(p), 8},
-		"ebb_fragment":     {unsafe.Sizeof(fr), 8},
-		"ebb_fragment_key": {unsafe.Sizeof(fk), 48},
+		"ebb_fragment":     {unsafe.Sizeof(fr), 48},
+		"ebb_fragment_key": {unsafe.Sizeof(fk), 56},
 	}
 	for name, size := range sizes {
 		var c *btf.Struct

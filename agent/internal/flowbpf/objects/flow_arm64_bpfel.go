@@ -38,20 +38,28 @@ type FlowEbbFlow struct {
 }
 
 type FlowEbbFragment struct {
-	_     structs.HostLayout
-	Sport uint16
-	Dport uint16
-	Proto uint32
+	_         structs.HostLayout
+	Addresses [4]uint64
+	Sport     uint16
+	Dport     uint16
+	Tags      uint32
+	TunnelId  uint32
+	Tunnel    uint8
+	Family    uint8
+	IcmpType  uint8
+	IcmpCode  uint8
 }
 
 type FlowEbbFragmentKey struct {
-	_       structs.HostLayout
-	Src     [2]uint64
-	Dst     [2]uint64
-	Id      uint32
-	Ifindex uint32
-	Tags    uint32
-	Pad     uint32
+	_        structs.HostLayout
+	Src      [2]uint64
+	Dst      [2]uint64
+	Id       uint32
+	Ifindex  uint32
+	Tags     uint32
+	TunnelId uint32
+	Tunnel   uint32
+	Pad      uint32
 }
 
 type FlowEbbKey4 struct {
@@ -126,12 +134,14 @@ const (
 	FlowVarEbbFastPath   = "ebb_fast_path"
 	FlowVarEbbFull       = "ebb_full"
 	FlowVarEbbGeneration = "ebb_generation"
+	FlowVarEbbGenevePort = "ebb_geneve_port"
 	FlowVarEbbPacketTime = "ebb_packet_time"
 	FlowVarEbbSlotMask   = "ebb_slot_mask"
 	FlowVarEbbSlots      = "ebb_slots"
 	FlowVarEbbTypeFlow   = "ebb_type_flow"
 	FlowVarEbbTypeKey4   = "ebb_type_key4"
 	FlowVarEbbTypeKey6   = "ebb_type_key6"
+	FlowVarEbbVxlanPort  = "ebb_vxlan_port"
 )
 
 // LoadFlow returns the embedded CollectionSpec for Flow.
@@ -201,12 +211,14 @@ type FlowVariableSpecs struct {
 	EbbFastPath   *ebpf.VariableSpec `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.VariableSpec `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.VariableSpec `ebpf:"ebb_generation"`
+	EbbGenevePort *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
 	EbbPacketTime *ebpf.VariableSpec `ebpf:"ebb_packet_time"`
 	EbbSlotMask   *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.VariableSpec `ebpf:"ebb_slots"`
 	EbbTypeFlow   *ebpf.VariableSpec `ebpf:"ebb_type_flow"`
 	EbbTypeKey4   *ebpf.VariableSpec `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.VariableSpec `ebpf:"ebb_type_key6"`
+	EbbVxlanPort  *ebpf.VariableSpec `ebpf:"ebb_vxlan_port"`
 }
 
 // FlowObjects contains all objects after they have been loaded into the kernel.
@@ -255,12 +267,14 @@ type FlowVariables struct {
 	EbbFastPath   *ebpf.Variable `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.Variable `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.Variable `ebpf:"ebb_generation"`
+	EbbGenevePort *ebpf.Variable `ebpf:"ebb_geneve_port"`
 	EbbPacketTime *ebpf.Variable `ebpf:"ebb_packet_time"`
 	EbbSlotMask   *ebpf.Variable `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.Variable `ebpf:"ebb_slots"`
 	EbbTypeFlow   *ebpf.Variable `ebpf:"ebb_type_flow"`
 	EbbTypeKey4   *ebpf.Variable `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.Variable `ebpf:"ebb_type_key6"`
+	EbbVxlanPort  *ebpf.Variable `ebpf:"ebb_vxlan_port"`
 }
 
 // FlowPrograms contains all programs after they have been loaded into the kernel.
