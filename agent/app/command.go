@@ -21,7 +21,7 @@ import (
 // Command returns the agent's command tree.
 func Command() *cobra.Command {
 	cmd := &cobra.Command{Use: "agent", Short: "Watch this host's network interfaces and send flow records to NATS", Args: cobra.NoArgs}
-	cmd.AddCommand(runCommand(), doctorCommand())
+	cmd.AddCommand(runCommand(), doctorCommand(), replayCommand())
 	return cmd
 }
 

@@ -20,6 +20,7 @@ type Config struct {
 	Attach AttachMode `yaml:"attach"`
 	// PacketTime takes each packet's own time stamp in place of the clock, for
 	// captures that are replayed with Run. Times are then whatever Run was given.
+	// Drain does not wait for programs then: it must not run beside Run.
 	PacketTime bool `yaml:"-"`
 
 	// For tests: force the general parser, or entries that all CPUs share.

@@ -3,6 +3,7 @@ package flowbpf
 import (
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -65,7 +66,9 @@ func (d *Datapath) Run(r *TestRun) error {
 		Ifindex: r.Ifindex, Tstamp: uint64(r.TimeNS),
 		WireLen: r.WireLen, GSOSegs: r.GSOSegs, GSOSize: r.GSOSize,
 	}
-	ret, err := d.program(r.Direction).Run(&ebpf.RunOptions{Data: r.Frame, Context: &ctx, Repeat: max(r.Repeat, 1)})
+	// As bytes: for a struct, the library walks its fields at every call.
+	raw := (*[unsafe.Sizeof(ctx)]byte)(unsafe.Pointer(&ctx))[:]
+	ret, err := d.program(r.Direction).Run(&ebpf.RunOptions{Data: r.Frame, Context: raw, Repeat: max(r.Repeat, 1)})
 	if err != nil {
 		return fmt.Errorf("run program: %w", err)
 	}
