@@ -15,6 +15,11 @@ const (
 	// FlowConsumer is the durable pull consumer that collectors share.
 	FlowConsumer = "collector"
 
+	// ResentHeader is the message header, "1", of a batch that an agent published
+	// before without learning whether it was stored. Within the stream's duplicate
+	// window JetStream tells; after it, only (agent, boot, sequence) does.
+	ResentHeader = "Ebbwatch-Resent"
+
 	// DeadLetterSubjectPrefix precedes the (claimed) agent's name in the subject of a refused batch.
 	DeadLetterSubjectPrefix = "ebbwatch.dlq.v1."
 	// DeadLetterStream holds refused batches, byte for byte, with the reason in a header.

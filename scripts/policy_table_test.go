@@ -45,6 +45,8 @@ const importPolicy = `
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
 	# A replay takes an agent's way from packets to records.
 	agent/internal/replay -> agent/internal/capture agent/internal/conn agent/internal/flowbpf agent/internal/hostclock
+	# What cannot be delivered waits on disk.
+	agent/internal/publish -> agent/internal/spool
 	# One pipeline from a message to a committed block.
 	collector/internal/ingest -> collector/internal/batch collector/internal/consume collector/internal/ledger collector/internal/sink
 	collector/internal/schema -> collector/internal/chconn

@@ -39,7 +39,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 // Run watches the interfaces of the process' network namespace, and publishes,
 // until ctx ends. Then it drains a last time, delivers what is left
 // for at most FlushTimeout, and returns nil. NATS, its stream and the collector
-// need not be there: batches wait in memory.
+// need not be there: batches wait on disk.
 //
 // It returns an error at once if a privilege or something of the kernel is
 // missing that the agent cannot do without, and names it.
@@ -61,7 +61,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 
 	reg := ops.NewRegistry()
 	publisher, err := publish.New(publish.Config{
-		Agent: a.cfg.Name, Version: cli.Version(), QueueMaxBytes: a.cfg.QueueMaxBytes, FlushTimeout: a.cfg.FlushTimeout,
+		Agent: a.cfg.Name, Version: cli.Version(), QueueMaxBytes: a.cfg.QueueMaxBytes, FlushTimeout: a.cfg.FlushTimeout, Spool: a.cfg.Spool,
 	}, nc, reg, a.log)
 	if err != nil {
 		return err

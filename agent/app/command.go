@@ -81,7 +81,7 @@ that NATS is away does not count.`,
 // natsFinding tries the way out. The agent runs without it, too: batches wait.
 // What is away is no fault of this host, and may be meant so.
 func natsFinding(ctx context.Context, cfg natsconn.Config) doctor.Finding {
-	f := doctor.Finding{Name: "nats", Purpose: "deliver batches; they wait in memory while it is away", Info: true}
+	f := doctor.Finding{Name: "nats", Purpose: "deliver batches; they wait on disk while it is away", Info: true}
 	silent := slog.New(slog.DiscardHandler)
 	nc, err := natsconn.Connect("agent-doctor", cfg, silent, nats.RetryOnFailedConnect(false), nats.MaxReconnects(0), nats.Timeout(3*time.Second))
 	if err != nil {

@@ -75,7 +75,8 @@ func TestDumpedConfigurationPassesTheCheck(t *testing.T) {
 	}
 }
 
-// The real binary in a namespace: it starts without NATS, and ends in time.
+// The real binary in a namespace: it starts without NATS, ends in time, and what
+// it could not deliver is on disk, or lost and told.
 func TestBinaryStartsAndEndsWithoutNATS(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -86,29 +87,41 @@ func TestBinaryStartsAndEndsWithoutNATS(t *testing.T) {
 	}
 	peer := newHost(t)
 	peer.connect("w0", "w1", 1)
-	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), binary, "run")
-	cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_FLUSH_TIMEOUT=1s", "EBBWATCH_DRAIN_INTERVAL=200ms", "EBBWATCH_LISTEN="+opsAddress)
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := &running{t: t}
-	r.watches(1)
-	r.drains(2)
-	begin := time.Now()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, log.String())
-	}
-	if d := time.Since(begin); d > 4*time.Second {
-		t.Errorf("took %v to end", d)
-	}
-	for _, want := range []string{"publishing fails, keeping batches in memory", "batches could not be delivered before the end and are lost"} {
-		if strings.Count(log.String(), want) != 1 {
-			t.Errorf("want once in the log: %q\n%s", want, log.String())
-		}
+	for _, c := range []struct {
+		name, spool string
+		want        []string
+	}{
+		{"in memory", "", []string{"publishing fails, keeping batches in memory", "batches could not be delivered before the end and are lost"}},
+		{"on disk", filepath.Join(t.TempDir(), "spool"), []string{"publishing fails, keeping batches on disk", "batches wait on disk for the next start"}},
+		{"on disk, the second time", filepath.Join(t.TempDir(), "spool"), []string{"batches wait on disk for the next start"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var log bytes.Buffer
+			cmd := exec.CommandContext(t.Context(), binary, "run")
+			cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_FLUSH_TIMEOUT=1s", "EBBWATCH_DRAIN_INTERVAL=200ms",
+				"EBBWATCH_LISTEN="+opsAddress, "EBBWATCH_SPOOL_DIR="+c.spool)
+			cmd.Stderr = &log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			r := &running{t: t}
+			r.watches(1)
+			r.drains(2)
+			begin := time.Now()
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%v\n%s", err, log.String())
+			}
+			if d := time.Since(begin); d > 4*time.Second {
+				t.Errorf("took %v to end", d)
+			}
+			for _, want := range c.want {
+				if strings.Count(log.String(), want) != 1 {
+					t.Errorf("want once in the log: %q\n%s", want, log.String())
+				}
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
+	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
@@ -23,12 +24,14 @@ type Config struct {
 	// DrainInterval is how often the kernel's counters become flow records.
 	// Shorter shows attacks sooner and costs more records for long conversations.
 	DrainInterval time.Duration `yaml:"drain_interval"`
-	// QueueMaxBytes bounds the batches that wait in memory while NATS is away, in
-	// bytes. The oldest are dropped, and counted, beyond it.
+	// QueueMaxBytes bounds the batches that wait in memory while NATS is away and
+	// the spool cannot be used, in bytes. The oldest are dropped, and counted,
+	// beyond it.
 	QueueMaxBytes int64 `yaml:"queue_max_bytes"`
 	// FlushTimeout is how long the agent tries to deliver what is left when it ends.
 	FlushTimeout time.Duration `yaml:"flush_timeout"`
 
+	Spool         spool.Config    `yaml:"spool"`
 	Interfaces    probe.Config    `yaml:"interfaces"`
 	Datapath      flowbpf.Config  `yaml:"datapath"`
 	Conversations conn.Config     `yaml:"conversations"`
@@ -53,7 +56,7 @@ func DefaultConfig() Config {
 	}
 	return Config{
 		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
-		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second,
+		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second, Spool: spool.DefaultConfig(),
 		Interfaces: probe.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
 	}
 }
@@ -76,6 +79,9 @@ func (c *Config) Validate() error {
 	}
 	if err := ops.CheckListen(c.Listen); err != nil {
 		return fmt.Errorf("listen: %w", err)
+	}
+	if err := c.Spool.Validate(); err != nil {
+		return fmt.Errorf("spool.%w", err)
 	}
 	if err := c.Interfaces.Validate(); err != nil {
 		return fmt.Errorf("interfaces.%w", err)

@@ -58,6 +58,8 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"drain_interval", func(c *app.Config) { c.DrainInterval = time.Hour }},
 		{"queue_max_bytes", func(c *app.Config) { c.QueueMaxBytes = 100 }},
 		{"flush_timeout", func(c *app.Config) { c.FlushTimeout = -1 }},
+		{"spool.max_bytes", func(c *app.Config) { c.Spool.MaxBytes = 1 }},
+		{"spool.dir", func(c *app.Config) { c.Spool.Dir = "spool" }},
 		{"nats.url", func(c *app.Config) { c.NATS.URL = "" }},
 		{"interfaces.include", func(c *app.Config) { c.Interfaces.Include = []string{"["} }},
 		{"datapath.max_flows", func(c *app.Config) { c.Datapath.MaxFlows = 0 }},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,7 @@ func runAgent(t *testing.T, adjust func(*app.Config)) *running {
 
 	cfg := app.DefaultConfig()
 	cfg.Name, cfg.NATS.URL, cfg.Listen, cfg.DrainInterval = "host-a", s.ClientURL(), opsAddress, 200*time.Millisecond
+	cfg.Spool.Dir = filepath.Join(t.TempDir(), "spool")
 	if adjust != nil {
 		adjust(&cfg)
 	}

@@ -1,5 +1,5 @@
-// Package publish encodes batches and delivers them to JetStream, for ever and
-// in bounded memory.
+// Package publish encodes batches and delivers them to JetStream, for ever, in
+// bounded memory and, while JetStream does not take them, on a bounded disk.
 package publish
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,11 +17,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 const (
-	// window is how many messages may wait for their acknowledgement at a time.
-	window = 16
+	// window and windowBytes bound the messages that may wait for their
+	// acknowledgement at a time.
+	window, windowBytes = 16, 4 << 20
 	// ackTimeout is how long an acknowledgement may take.
 	ackTimeout = 5 * time.Second
 	// The pause after a failure doubles between these.
@@ -32,9 +36,12 @@ const (
 // Config is what a publisher needs.
 type Config struct {
 	Agent, Version string
-	// QueueMaxBytes bounds the messages that wait for delivery. The oldest are
+	// QueueMaxBytes bounds the messages that wait in memory. The oldest are
 	// dropped, and counted, beyond it.
 	QueueMaxBytes int64
+	// Spool is where messages wait that JetStream does not take. Without a folder,
+	// or while it cannot be used, they wait in memory.
+	Spool spool.Config
 	// FlushTimeout is how long Run goes on delivering after its context ended.
 	FlushTimeout time.Duration
 }
@@ -48,11 +55,13 @@ type Publisher struct {
 	conn    *nats.Conn
 	log     *slog.Logger
 	queue   *queue
+	outbox  *outbox
 	encoder *ebbwatch.Encoder
 	metrics *metrics
 
 	sequence     uint64
 	encodeFailed uint64
+	refused      atomic.Uint64 // batches
 
 	mu        sync.Mutex
 	err       error     // of the last attempt, nil if it succeeded
@@ -67,7 +76,11 @@ func New(cfg Config, conn *nats.Conn, reg prometheus.Registerer, log *slog.Logge
 		return nil, err
 	}
 	p := &Publisher{cfg: cfg, boot: newBoot(), conn: conn, log: log, queue: newQueue(cfg.QueueMaxBytes), encoder: encoder}
-	p.metrics = newMetrics(reg, p.queue)
+	p.outbox = &outbox{queue: p.queue, log: log}
+	if cfg.Spool.Dir != "" {
+		p.outbox.spool = spool.New(cfg.Spool, log)
+	}
+	p.metrics = newMetrics(reg, p.queue, p.outbox.disk, cfg.Spool)
 	return p, nil
 }
 
@@ -107,33 +120,49 @@ func (p *Publisher) Encode(b *ebbwatch.Batch) (Message, error) {
 	return Message{ID: b.MessageID(), Data: data, Flows: b.Len()}, nil
 }
 
-// Enqueue hands messages over for delivery. It never blocks: what does not fit
-// into the queue pushes out the oldest.
+// Enqueue hands messages over for delivery. It never blocks, and touches no
+// disk: what does not fit into the queue pushes out the oldest.
 func (p *Publisher) Enqueue(messages ...Message) { p.queue.push(messages...) }
 
 // Losses returns what was given up since the start, for the envelope.
 func (p *Publisher) Losses() []ebbwatch.Loss {
 	_, _, lost := p.queue.size()
+	disk := p.outbox.disk()
 	return []ebbwatch.Loss{
 		{Name: "queue_dropped_batches", Count: lost.Batches},
 		{Name: "queue_dropped_flows", Count: lost.Flows},
+		{Name: "queue_dropped_bytes", Count: lost.Bytes},
+		{Name: "spool_dropped_batches", Count: disk.Dropped.Batches},
+		{Name: "spool_dropped_flows", Count: disk.Dropped.Flows},
+		{Name: "spool_dropped_bytes", Count: disk.Dropped.Bytes},
+		{Name: "spool_damaged_batches", Count: disk.Damaged.Batches},
+		{Name: "spool_damaged_flows", Count: disk.Damaged.Flows},
+		{Name: "spool_damaged_bytes", Count: disk.Damaged.Bytes},
+		{Name: "refused_batches", Count: p.refused.Load()},
 		{Name: "encode_failed_batches", Count: p.encodeFailed},
 	}
 }
 
-// Health returns why batches have not been going out for a while, or nil.
+// Health returns why batches have not been going out for a while, or nil. It is
+// tolerable, as ops has it, if only the spool cannot be used.
 func (p *Publisher) Health(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil || time.Since(p.failingAt) < staleAfter {
+		if err := p.outbox.trouble(); err != nil {
+			return ops.Tolerable(fmt.Errorf("the spool cannot be used, batches would wait in memory: %w", err))
+		}
 		return nil
 	}
 	n, bytes, _ := p.queue.size()
-	return fmt.Errorf("nothing delivered for %s, %d batches (%d bytes) wait in memory: %w", time.Since(p.failingAt).Round(time.Second), n, bytes, p.err)
+	disk := p.outbox.disk().Waiting
+	return fmt.Errorf("nothing delivered for %s, %d batches (%d bytes) wait on disk and %d (%d bytes) in memory: %w",
+		time.Since(p.failingAt).Round(time.Second), disk.Batches, disk.Bytes, n, bytes, p.err)
 }
 
-// Run delivers until ctx ends, and then what is left for at most FlushTimeout.
-// What it cannot deliver until then is lost, logged and counted.
+// Run delivers until ctx ends, and then what is left for at most FlushTimeout,
+// or until all of it is on disk, for the next start. What stays in memory is
+// lost then, logged and counted.
 func (p *Publisher) Run(ctx context.Context) error {
 	js, err := jetstream.New(p.conn, jetstream.WithPublishAsyncMaxPending(window), jetstream.WithPublishAsyncTimeout(ackTimeout))
 	if err != nil {
@@ -145,86 +174,19 @@ func (p *Publisher) Run(ctx context.Context) error {
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.FlushTimeout)
 	defer cancel()
 	p.deliver(flush, js, true)
+	p.outbox.spill()
 	if n, bytes, _ := p.queue.size(); n > 0 {
 		flows := 0
-		for _, m := range p.queue.take(n) {
+		for _, m := range p.queue.take(n, int(bytes)) {
 			flows += m.Flows
 		}
 		p.metrics.unsent.Add(float64(n))
 		p.log.Error("batches could not be delivered before the end and are lost", "batches", n, "flows", flows, "bytes", bytes, "error", p.lastError())
 	}
-	return nil
-}
-
-// deliver sends until ctx ends or, if once, until the queue is empty.
-func (p *Publisher) deliver(ctx context.Context, js jetstream.JetStream, once bool) {
-	pause := minPause
-	for ctx.Err() == nil {
-		group := p.queue.take(window)
-		if len(group) == 0 {
-			if once {
-				return
-			}
-			select {
-			case <-ctx.Done():
-			case <-p.queue.wake:
-			}
-			continue
-		}
-		unsent, err := p.send(ctx, js, group)
-		p.queue.putBack(unsent)
-		p.note(len(group)-len(unsent), err)
-		if err == nil {
-			pause = minPause
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, maxPause)
+	if w := p.outbox.disk().Waiting; w.Batches > 0 {
+		p.log.Warn("batches wait on disk for the next start", "batches", w.Batches, "flows", w.Flows, "bytes", w.Bytes, "error", p.lastError())
 	}
-}
-
-// send publishes the group and waits for its acknowledgements. It returns what
-// was not acknowledged, in order, and the first reason. The stream knows by the
-// message id what it has stored already when such a message comes again.
-func (p *Publisher) send(ctx context.Context, js jetstream.JetStream, group []Message) (unsent []Message, first error) {
-	if !p.conn.IsConnected() {
-		return group, errDisconnected // clearer than what the first message would meet
-	}
-	futures := make([]jetstream.PubAckFuture, 0, len(group))
-	for _, m := range group {
-		future, err := js.PublishMsgAsync(&nats.Msg{
-			Subject: ebbwatch.FlowSubject(p.cfg.Agent),
-			Header:  nats.Header{nats.MsgIdHdr: []string{m.ID}},
-			Data:    m.Data,
-		}, jetstream.WithRetryAttempts(0))
-		if err != nil {
-			first = err
-			break
-		}
-		futures = append(futures, future)
-	}
-	for i, future := range futures {
-		var err error
-		select {
-		case ack := <-future.Ok():
-			p.metrics.published.Inc()
-			if ack.Duplicate {
-				p.metrics.duplicates.Inc()
-			}
-			continue
-		case err = <-future.Err():
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		unsent = append(unsent, group[i])
-		if first == nil {
-			first = err
-		}
-	}
-	return append(unsent, group[len(futures):]...), first
+	return p.outbox.close()
 }
 
 // note keeps the state that Health tells, and logs when it changes.
@@ -237,9 +199,12 @@ func (p *Publisher) note(delivered int, err error) {
 	was := p.err
 	p.err = err
 	n, bytes, lost := p.queue.size()
+	disk := p.outbox.disk()
 	switch {
 	case err == nil && was != nil:
-		p.log.Info("publishing again", "after", time.Since(p.failingAt).Round(time.Millisecond), "waiting_batches", n, "dropped_batches", lost.Batches)
+		p.log.Info("publishing again", "after", time.Since(p.failingAt).Round(time.Millisecond), "waiting_batches", uint64(n)+disk.Waiting.Batches, "dropped_batches", lost.Batches+disk.Dropped.Batches)
+	case err != nil && was == nil && p.outbox.usable():
+		p.log.Warn("publishing fails, keeping batches on disk", "error", explain(err), "waiting_batches", uint64(n)+disk.Waiting.Batches)
 	case err != nil && was == nil:
 		p.log.Warn("publishing fails, keeping batches in memory", "error", explain(err), "waiting_batches", n, "waiting_bytes", bytes)
 	}
@@ -255,33 +220,4 @@ func (p *Publisher) lastError() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
-}
-
-var errDisconnected = errors.New("not connected to NATS")
-
-// streamFull is JetStream's error code when a stream with DiscardNew is full.
-const streamFull = jetstream.ErrorCode(10077)
-
-// reason names the class of a publishing error.
-func reason(err error) string {
-	var api *jetstream.APIError
-	switch {
-	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-		return "no_stream"
-	case errors.As(err, &api) && api.ErrorCode == streamFull:
-		return "stream_full"
-	case errors.As(err, &api):
-		return "refused"
-	case errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, context.DeadlineExceeded):
-		return "timeout"
-	}
-	return "disconnected"
-}
-
-// explain adds to an error what JetStream's own words leave open.
-func explain(err error) error {
-	if reason(err) == "no_stream" {
-		return fmt.Errorf("stream %s does not exist yet, the collector makes it: %w", ebbwatch.FlowStream, err)
-	}
-	return err
 }

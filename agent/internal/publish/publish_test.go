@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -98,12 +99,18 @@ func stored(t *testing.T, stream jetstream.Stream) (sequences []uint64, last ebb
 type harness struct {
 	*publish.Publisher
 	t    *testing.T
+	reg  *prometheus.Registry
 	stop func()
 	done chan error
 }
 
-// start runs a publisher that talks to url.
+// start runs a publisher without a spool that talks to url.
 func start(t *testing.T, url string, maxBytes int64) *harness {
+	t.Helper()
+	return startWith(t, url, publish.Config{QueueMaxBytes: maxBytes})
+}
+
+func startWith(t *testing.T, url string, cfg publish.Config) *harness {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	conn, err := natsconn.Connect("agent", natsconn.Config{URL: url}, log, nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0))
@@ -111,12 +118,14 @@ func start(t *testing.T, url string, maxBytes int64) *harness {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	p, err := publish.New(publish.Config{Agent: "host-a", QueueMaxBytes: maxBytes, FlushTimeout: time.Second}, conn, prometheus.NewRegistry(), log)
+	cfg.Agent, cfg.FlushTimeout = "host-a", time.Second
+	reg := prometheus.NewRegistry()
+	p, err := publish.New(cfg, conn, reg, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &harness{Publisher: p, t: t, stop: cancel, done: make(chan error, 1)}
+	h := &harness{Publisher: p, t: t, reg: reg, stop: cancel, done: make(chan error, 1)}
 	go func() { h.done <- p.Run(ctx) }()
 	t.Cleanup(cancel)
 	return h
@@ -126,17 +135,54 @@ func start(t *testing.T, url string, maxBytes int64) *harness {
 func (h *harness) publish(n int) {
 	h.t.Helper()
 	for range n {
-		var b ebbwatch.Batch
-		b.Time = time.Now()
-		b.Sequence = h.NextSequence()
-		b.Losses = h.Losses()
-		b.Append(&ebbwatch.Flow{Start: b.Time, End: b.Time, Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("192.0.2.2"), Proto: 6, Sampling: 1})
-		m, err := h.Encode(&b)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		h.Enqueue(m)
+		h.batch(time.Now(), 1)
 	}
+}
+
+// batch encodes and enqueues a batch that was drained at the given time.
+func (h *harness) batch(at time.Time, flows int) {
+	h.t.Helper()
+	var b ebbwatch.Batch
+	b.Time = at
+	b.Sequence = h.NextSequence()
+	b.Losses = h.Losses()
+	for range flows {
+		src := netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 8: byte(rand.Uint32()), 9: byte(rand.Uint32()), 10: byte(rand.Uint32()), 11: byte(rand.Uint32()), 12: byte(rand.Uint32()), 13: byte(rand.Uint32())})
+		b.Append(&ebbwatch.Flow{Start: at, End: at, Src: src, Dst: netip.MustParseAddr("192.0.2.2"), SrcPort: uint16(rand.Uint32()), Proto: 6, Sampling: 1})
+	}
+	m, err := h.Encode(&b)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.Enqueue(m)
+}
+
+// metric returns the value of a metric without labels.
+func (h *harness) metric(name string) uint64 {
+	h.t.Helper()
+	families, err := h.reg.Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "ebbwatch_agent_"+name {
+			m := f.GetMetric()[0]
+			return uint64(m.GetCounter().GetValue() + m.GetGauge().GetValue())
+		}
+	}
+	h.t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func (h *harness) loss(losses []ebbwatch.Loss, name string) uint64 {
+	h.t.Helper()
+	for _, l := range losses {
+		if l.Name == name {
+			return l.Count
+		}
+	}
+	h.t.Fatalf("no loss %s in %v", name, losses)
+	return 0
 }
 
 func (h *harness) finish() {

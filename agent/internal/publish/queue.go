@@ -1,12 +1,27 @@
 package publish
 
-import "sync"
+import (
+	"strings"
+	"sync"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
+)
 
 // Message is one encoded batch on its way out.
 type Message struct {
 	ID    string // value of the Nats-Msg-Id header
 	Data  []byte
 	Flows int // records in it
+
+	sent   bool          // it may be stored already: an attempt ended without an answer
+	record *spool.Record // where it lies on disk, nil if it is in memory only
+}
+
+// agent returns who made the batch: not this agent where a spool was left by
+// one of another name.
+func (m *Message) agent() string {
+	name, _, _ := strings.Cut(m.ID, ":")
+	return name
 }
 
 // overhead is what a queued message costs beside its data, about: the id, the
@@ -19,8 +34,7 @@ type Lost struct{ Batches, Flows, Bytes uint64 }
 // queue holds messages in order within maxBytes. A message that does not fit
 // pushes out the oldest. It is safe for concurrent use.
 //
-// take hands messages to the sender, putBack returns what it could not deliver:
-// a queue on disk in its place needs the same three verbs.
+// take hands messages to the sender, putBack returns what it could not deliver.
 type queue struct {
 	maxBytes int64
 
@@ -47,11 +61,15 @@ func (q *queue) push(messages ...Message) {
 	q.signal()
 }
 
-// take removes and returns the oldest messages, at most n; none if it is empty.
-func (q *queue) take(n int) []Message {
+// take removes and returns the oldest messages: at most limit, and no more once
+// they hold maxBytes; none if it is empty.
+func (q *queue) take(limit, maxBytes int) []Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n = min(n, len(q.messages))
+	n := 0
+	for bytes := 0; n < min(limit, len(q.messages)) && bytes < maxBytes; n++ {
+		bytes += len(q.messages[n].Data) + overhead
+	}
 	taken := append([]Message(nil), q.messages[:n]...)
 	clear(q.messages[:n]) // the backing array must not keep the data
 	q.messages = q.messages[n:]

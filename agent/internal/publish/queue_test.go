@@ -28,7 +28,7 @@ func TestQueueDropsTheOldestAndCounts(t *testing.T) {
 	if n != 3 || bytes != room-1 || lost != (Lost{Batches: 2, Flows: 20, Bytes: 200}) {
 		t.Errorf("%d messages, %d bytes, lost %+v", n, bytes, lost)
 	}
-	if got := ids(q.take(10)); got != "2 3 4" {
+	if got := ids(q.take(10, 1<<20)); got != "2 3 4" {
 		t.Errorf("left: %s", got)
 	}
 	if n, bytes, _ := q.size(); n != 0 || bytes != 0 {
@@ -39,10 +39,10 @@ func TestQueueDropsTheOldestAndCounts(t *testing.T) {
 func TestQueuePutsBackInFrontAndWithinItsLimit(t *testing.T) {
 	q := newQueue(4 * (100 + overhead))
 	q.push(message(1, 100), message(2, 100), message(3, 100))
-	taken := q.take(2)
+	taken := q.take(2, 1<<20)
 	q.push(message(4, 100), message(5, 100))
 	q.putBack(taken)
-	if got := ids(q.take(10)); got != "2 3 4 5" {
+	if got := ids(q.take(10, 1<<20)); got != "2 3 4 5" {
 		t.Errorf("order: %s, want the oldest dropped and the rest in order", got)
 	}
 	if _, _, lost := q.size(); lost.Batches != 1 {

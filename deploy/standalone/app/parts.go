@@ -67,6 +67,9 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	}
 
 	cfg.Agent.NATS = nats.Client()
+	if cfg.Agent.Spool.Dir == agent.DefaultConfig().Spool.Dir {
+		cfg.Agent.Spool.Dir = dir.Path("agent", "spool")
+	}
 	cfg.Agent.FlushTimeout = min(cfg.Agent.FlushTimeout, agentLimit-300*time.Millisecond)
 	a, err := agent.New(cfg.Agent, log.With("part", "agent"))
 	if err != nil {

@@ -1,0 +1,460 @@
+// Package spool keeps batches on disk while they cannot be delivered: a folder
+// of segment files, bounded in bytes, oldest dropped first.
+//
+// What was appended survives the death of the process at once, and the death of
+// the machine after the next sync, at most syncEvery later. Nothing on the disk
+// is trusted: each record has its checksum, what is damaged is counted and
+// passed over, and what is no segment is left alone.
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch"
+)
+
+// Config says where batches wait, and how many.
+type Config struct {
+	// Dir is the folder, made if it is not there, for one agent alone. "" keeps
+	// batches in memory only.
+	Dir string `yaml:"dir"`
+	// MaxBytes bounds the files in Dir, in bytes. The oldest batches are dropped,
+	// and counted, beyond it. The spool also stops growing when less than 5 % of
+	// the disk, or 1 GiB, is free.
+	MaxBytes int64 `yaml:"max_bytes"`
+}
+
+// DefaultConfig returns a spool of 1 GiB in the usual place.
+func DefaultConfig() Config {
+	return Config{Dir: "/var/lib/ebbwatch/agent/spool", MaxBytes: 1 << 30}
+}
+
+// minBytes holds four segments of one batch of the largest size.
+const minBytes = 4 * (segmentHeader + maxRecord)
+
+// Validate names the first key that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.Dir != "" && !filepath.IsAbs(c.Dir):
+		return fmt.Errorf("dir: %q is not an absolute path", c.Dir)
+	case c.MaxBytes < minBytes:
+		return fmt.Errorf("max_bytes: %d is below %d", c.MaxBytes, minBytes)
+	}
+	return nil
+}
+
+const (
+	// maxSegment is where a segment ends; one is dropped as a whole.
+	maxSegment = 8 << 20
+	// syncEvery bounds how often records are forced to the disk.
+	syncEvery = time.Second
+)
+
+// Errors that callers decide on.
+var (
+	// ErrInUse says that another process holds the folder.
+	ErrInUse = errors.New("spool is in use by another process")
+	// ErrNoRoom says that the disk is so full that not one record may be added.
+	ErrNoRoom = errors.New("no room on the disk")
+	errClosed = errors.New("spool is not open")
+)
+
+// Record is one batch in the spool.
+type Record struct {
+	ID    string // agent:boot:sequence
+	Data  []byte
+	Flows int
+	// Sent says that the batch was on its way before and the answer is not known:
+	// it may be stored already.
+	Sent bool
+
+	segment *segment
+	offset  int64
+}
+
+// Tally is a number of batches, the flow records in them, and their bytes.
+type Tally struct{ Batches, Flows, Bytes uint64 }
+
+func (t *Tally) add(o Tally) {
+	t.Batches, t.Flows, t.Bytes = t.Batches+o.Batches, t.Flows+o.Flows, t.Bytes+o.Bytes
+}
+
+func (t *Tally) sub(o Tally) {
+	t.Batches, t.Flows, t.Bytes = t.Batches-o.Batches, t.Flows-o.Flows, t.Bytes-o.Bytes
+}
+
+// Stats is what a spool holds and what became of the rest, since New.
+type Stats struct {
+	Waiting   Tally  // in the spool now
+	FileBytes int64  // size of the files
+	Written   Tally  // appended
+	Dropped   Tally  // for want of room
+	Damaged   Tally  // unreadable: torn by the end of a process, or spoiled on the disk; batches and flows are the least it can be
+	Foreign   uint64 // files that are not the spool's, left alone
+	Errors    uint64 // of the file system
+	Usable    bool   // left to the owner to set
+}
+
+// Spool is a queue on disk. Make it with New; it can be used after Open. Stats
+// is safe for concurrent use, the rest is for one goroutine.
+type Spool struct {
+	cfg Config
+	log *slog.Logger
+
+	lock     *os.File
+	segments []*segment // oldest first
+	active   *segment   // the last of them while it is written, else nil
+	last     uint64     // highest number of a segment so far
+	buf      []byte
+	dirty    bool
+	synced   time.Time
+
+	mu    sync.Mutex
+	stats Stats
+}
+
+// New returns a spool that touches nothing before Open.
+func New(cfg Config, log *slog.Logger) *Spool { return &Spool{cfg: cfg, log: log} }
+
+// Stats returns the figures of now.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+func (s *Spool) count(change func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.stats)
+}
+
+// Open locks the folder and finds what an earlier run left in it. After an
+// error it can be called again.
+func (s *Spool) Open() error {
+	lock, err := openDir(s.cfg.Dir)
+	if err != nil {
+		s.count(func(st *Stats) { st.Errors++ })
+		return fmt.Errorf("open spool: %w", err)
+	}
+	numbers, foreign, err := listSegments(s.cfg.Dir)
+	if err != nil {
+		lock.Close()
+		s.count(func(st *Stats) { st.Errors++ })
+		return fmt.Errorf("open spool: %w", err)
+	}
+	s.lock = lock
+	for _, n := range numbers {
+		s.last = max(s.last, n)
+		seg := &segment{path: segmentPath(s.cfg.Dir, n)}
+		damage, err := seg.load()
+		switch {
+		case errors.Is(err, errForeign):
+			foreign = append(foreign, filepath.Base(seg.path))
+			continue
+		case err != nil:
+			s.log.Error("part of the spool cannot be read", "file", seg.path, "error", err)
+		}
+		if damage.Batches > 0 {
+			s.log.Warn("damaged batches in the spool are lost", "file", seg.path, "places", damage.Batches, "bytes", damage.Bytes)
+		}
+		s.segments = append(s.segments, seg)
+		s.count(func(st *Stats) {
+			st.Damaged.add(damage)
+			st.Waiting.add(seg.pending)
+			st.FileBytes += seg.size
+		})
+	}
+	if len(foreign) > 0 {
+		s.log.Warn("files in the spool's folder are not the spool's and are left alone", "dir", s.cfg.Dir, "files", len(foreign), "first", foreign[0])
+	}
+	s.count(func(st *Stats) { st.Foreign = uint64(len(foreign)) })
+	s.reap()
+	if w := s.Stats().Waiting; w.Batches > 0 {
+		s.log.Info("batches of an earlier run wait on disk", "dir", s.cfg.Dir, "batches", w.Batches, "flows", w.Flows, "bytes", w.Bytes)
+	}
+	return nil
+}
+
+// Len returns how many batches wait. A batch that was taken waits until Done.
+func (s *Spool) Len() int { return int(s.Stats().Waiting.Batches) }
+
+// Append adds batches behind all others, and drops the oldest for want of room.
+// It returns how many it added; after an error the rest is still the caller's.
+// Nothing may be taken at the time.
+func (s *Spool) Append(records ...Record) (int, error) {
+	if s.lock == nil {
+		return 0, errClosed
+	}
+	for i := range records {
+		if err := s.append(&records[i]); err != nil {
+			s.count(func(st *Stats) { st.Errors++ })
+			return i, err
+		}
+	}
+	return len(records), nil
+}
+
+func (s *Spool) append(r *Record) error {
+	if len(r.ID) > maxID || len(r.Data) > ebbwatch.MaxBatchEncoded {
+		return fmt.Errorf("add to spool: batch %.64s of %d bytes is too large", r.ID, len(r.Data))
+	}
+	size := int64(recordHeader + len(r.ID) + len(r.Data))
+	if s.active == nil || s.active.size+size > min(maxSegment, s.cfg.MaxBytes/4) {
+		if err := s.rotate(size); err != nil {
+			return err
+		}
+	}
+	if err := s.makeRoom(size, s.cfg.MaxBytes); err != nil {
+		return err
+	}
+	if s.active == nil { // it was the oldest, too
+		if err := s.rotate(size); err != nil {
+			return err
+		}
+	}
+	st := stateNew
+	if r.Sent {
+		st = stateSent
+	}
+	s.buf = appendRecord(s.buf[:0], r, st, s.active.size)
+	if err := s.active.write(s.buf); err != nil {
+		return fmt.Errorf("add to spool: %w", err)
+	}
+	tally := Tally{Batches: 1, Flows: uint64(r.Flows), Bytes: uint64(len(r.Data))}
+	s.active.pending.add(tally)
+	s.dirty = true
+	s.count(func(st *Stats) {
+		st.Waiting.add(tally)
+		st.Written.add(tally)
+		st.FileBytes += size
+	})
+	return nil
+}
+
+// rotate begins a new segment that has room for a record of size bytes.
+func (s *Spool) rotate(size int64) error {
+	if err := s.sync(); err != nil {
+		return err
+	}
+	limit, err := s.limit()
+	if err != nil {
+		return err
+	}
+	if err := s.makeRoom(segmentHeader+size, limit); err != nil {
+		return err
+	}
+	s.last++
+	seg := &segment{path: segmentPath(s.cfg.Dir, s.last)}
+	if err := seg.create(); err != nil {
+		return fmt.Errorf("begin segment: %w", err)
+	}
+	if s.active != nil {
+		s.active.close()
+	}
+	s.active = seg
+	s.segments = append(s.segments, seg)
+	s.count(func(st *Stats) { st.FileBytes += seg.size })
+	return nil
+}
+
+// limit is the most that the files may take now.
+func (s *Spool) limit() (int64, error) {
+	free, total, err := diskSpace(s.cfg.Dir)
+	if err != nil {
+		return 0, err
+	}
+	reserve := min(total/20, 1<<30)
+	return min(s.cfg.MaxBytes, s.Stats().FileBytes+max(0, free-reserve)), nil
+}
+
+// makeRoom drops the oldest segments until need more bytes stay within limit.
+func (s *Spool) makeRoom(need, limit int64) error {
+	if need > limit {
+		return fmt.Errorf("add to spool: %w: %s", ErrNoRoom, s.cfg.Dir)
+	}
+	for s.Stats().FileBytes+need > limit && len(s.segments) > 0 {
+		seg := s.segments[0]
+		lost := seg.pending
+		s.remove(seg)
+		s.count(func(st *Stats) {
+			st.Dropped.add(lost)
+			st.Waiting.sub(lost)
+		})
+		if lost.Batches > 0 {
+			s.log.Warn("spool is full, the oldest batches are dropped", "batches", lost.Batches, "flows", lost.Flows, "bytes", lost.Bytes)
+		}
+	}
+	return nil
+}
+
+// Take returns the oldest batches: at most n, and no more once they hold
+// maxBytes. They are marked as sent from now on. Each must go to Done or
+// PutBack before the next Take or Append.
+func (s *Spool) Take(n, maxBytes int) []Record {
+	var taken []Record
+	bytes := 0
+	for _, seg := range s.segments {
+		for len(taken) < n && bytes < maxBytes {
+			r, err := s.next(seg)
+			if err != nil {
+				break
+			}
+			taken = append(taken, r)
+			bytes += len(r.Data)
+		}
+	}
+	s.reap()
+	return taken
+}
+
+// next returns the next batch of the segment that is not done, with any error at its end.
+func (s *Spool) next(seg *segment) (Record, error) {
+	for {
+		h, err := seg.next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.count(func(st *Stats) { st.Errors++ })
+				s.log.Error("part of the spool cannot be read", "file", seg.path, "error", err)
+				seg.at = seg.size
+			}
+			return Record{}, err
+		}
+		if h.state == stateDone {
+			continue
+		}
+		id, data, err := payload(seg.file, &h)
+		if err != nil {
+			s.log.Warn("damaged batch in the spool is lost", "file", seg.path, "offset", h.offset, "flows", h.flows, "error", err)
+			s.settle(seg, h.offset, h.tally(), stateDone)
+			s.count(func(st *Stats) { st.Damaged.add(h.tally()) })
+			continue
+		}
+		if h.state == stateNew {
+			s.mark(seg, h.offset, stateSent)
+		}
+		seg.taken.add(h.tally())
+		return Record{ID: id, Data: data, Flows: h.flows, Sent: h.state == stateSent, segment: seg, offset: h.offset}, nil
+	}
+}
+
+// Done tells that taken batches are stored, or given up.
+func (s *Spool) Done(records ...Record) {
+	for i := range records {
+		r := &records[i]
+		tally := Tally{Batches: 1, Flows: uint64(r.Flows), Bytes: uint64(len(r.Data))}
+		r.segment.taken.sub(tally)
+		s.settle(r.segment, r.offset, tally, stateDone)
+	}
+	s.reap()
+}
+
+// settle forgets a batch.
+func (s *Spool) settle(seg *segment, offset int64, tally Tally, st state) {
+	s.mark(seg, offset, st)
+	seg.pending.sub(tally)
+	s.count(func(st *Stats) { st.Waiting.sub(tally) })
+}
+
+// PutBack returns taken batches, in their order, to be taken again. Sent says
+// of each whether it may be stored already.
+func (s *Spool) PutBack(records ...Record) {
+	for i := range records {
+		r := &records[i]
+		r.segment.taken.sub(Tally{Batches: 1, Flows: uint64(r.Flows), Bytes: uint64(len(r.Data))})
+		r.segment.at = min(r.segment.at, r.offset)
+		if !r.Sent {
+			s.mark(r.segment, r.offset, stateNew)
+		}
+	}
+}
+
+// mark writes what became of a record. If that fails the batch may be sent
+// once more after a restart, never less.
+func (s *Spool) mark(seg *segment, offset int64, st state) {
+	if err := seg.mark(offset, st); err != nil {
+		s.count(func(st *Stats) { st.Errors++ })
+		s.log.Warn("spool cannot note what was delivered", "file", seg.path, "error", err)
+	}
+}
+
+// reap removes the segments at the front that are read to the end and of which
+// nothing is taken. What still waits in such a segment could not be read.
+func (s *Spool) reap() {
+	for len(s.segments) > 0 {
+		seg := s.segments[0]
+		if seg.at < seg.size && seg.pending.Batches > 0 || seg.taken.Batches > 0 {
+			return
+		}
+		if lost := seg.pending; lost.Batches > 0 {
+			s.log.Warn("damaged batches in the spool are lost", "file", seg.path, "batches", lost.Batches, "flows", lost.Flows, "bytes", lost.Bytes)
+			s.count(func(st *Stats) {
+				st.Damaged.add(lost)
+				st.Waiting.sub(lost)
+			})
+		}
+		s.remove(seg)
+	}
+}
+
+// remove deletes the oldest segment.
+func (s *Spool) remove(seg *segment) {
+	s.segments = s.segments[1:]
+	if s.active == seg {
+		s.active, s.dirty = nil, false
+	}
+	seg.close()
+	s.count(func(st *Stats) { st.FileBytes -= seg.size })
+	if err := os.Remove(seg.path); err != nil {
+		s.count(func(st *Stats) { st.Errors++ })
+		s.log.Warn("spool cannot remove a segment", "file", seg.path, "error", err)
+	}
+}
+
+// Sync forces what was appended to the disk, at most once in syncEvery: call it
+// again while it returns true, not much later than that.
+func (s *Spool) Sync() (again bool) {
+	if !s.dirty {
+		return false
+	}
+	if time.Since(s.synced) < syncEvery {
+		return true
+	}
+	if err := s.sync(); err != nil {
+		s.count(func(st *Stats) { st.Errors++ })
+		s.log.Warn("spool cannot be forced to the disk", "error", err)
+	}
+	return false
+}
+
+func (s *Spool) sync() error {
+	if !s.dirty || s.active == nil {
+		return nil
+	}
+	s.dirty, s.synced = false, time.Now()
+	if err := s.active.file.Sync(); err != nil {
+		return fmt.Errorf("sync spool: %w", err)
+	}
+	return nil
+}
+
+// Close forces the spool to the disk and unlocks the folder.
+func (s *Spool) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	err := s.sync()
+	for _, seg := range s.segments {
+		seg.close()
+	}
+	err = errors.Join(err, s.lock.Close())
+	s.lock, s.segments, s.active = nil, nil, nil
+	return err
+}
