@@ -42,7 +42,7 @@ if ! (cd "$objects" && BPF_OUT="$made" go generate .) >"$made/log" 2>&1; then
 	cat "$made/log" >&2
 	exit 1
 fi
-for file in "$objects"/flow_*; do
+for file in "$objects"/*_bpfel.*; do
 	if ! cmp "$file" "$made/$(basename "$file")"; then
 		echo "check-bpf: $file is stale: run scripts/check-bpf.sh --write and commit" >&2
 		failed=1

@@ -18,6 +18,8 @@ const (
 	protoRouting, protoFragment, protoGRE, protoESP, protoAH        = 43, 44, 47, 50, 51
 	protoICMP6, protoNone, protoDst, protoSCTP, protoMobile         = 58, 59, 60, 132, 135
 	typeIP4, typeIP6, typeARP, typeVLAN, typeQinQ, typeOldQ  uint16 = 0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x9100
+	typeEther, typePPPoE, typeMPLS                           uint16 = 0x6558, 0x8864, 0x8847
+	portVXLAN, portVXLANOld                                  uint16 = 4789, 8472
 
 	fin, syn, rst, psh, ack, urg, ece, cwr, ae uint16 = 1, 2, 4, 8, 16, 32, 64, 128, 256
 )
@@ -105,3 +107,40 @@ func udp(sport, dport uint16, payload int) []byte {
 }
 
 func icmp(typ, code uint8) []byte { return []byte{typ, code, 0, 0, 0, 1, 0, 1} }
+
+// vxlan is a UDP datagram with a VXLAN header; the flags' I bit is 8.
+func vxlan(dport uint16, flags uint8, vni uint32, payload ...[]byte) []byte {
+	p := join(payload...)
+	return join(udp(49152, dport, 8+len(p))[:8], []byte{flags, 0, 0, 0}, be32(vni<<8), p)
+}
+
+// geneve is a UDP datagram with a Geneve header and 4 bytes for each option word.
+func geneve(vni uint32, options int, proto uint16, payload ...[]byte) []byte {
+	p := join(payload...)
+	return join(udp(49153, 6081, 8+4*options+len(p))[:8], []byte{uint8(options), 0}, be16(proto), be32(vni<<8),
+		make([]byte, 4*options), p)
+}
+
+// gre is a GRE header with the optional words that its flags ask for; each but
+// the key is zero.
+func gre(flags, proto uint16, key uint32, payload ...[]byte) []byte {
+	b := be16(flags, proto)
+	if flags&0x8000 != 0 {
+		b = append(b, 0, 0, 0, 0)
+	}
+	if flags&0x2000 != 0 {
+		b = append(b, be32(key)...)
+	}
+	if flags&0x1000 != 0 {
+		b = append(b, 0, 0, 0, 0)
+	}
+	return join(b, join(payload...))
+}
+
+// pppoe is the session header behind EtherType 0x8864, with the PPP protocol.
+func pppoe(proto uint16, payload ...[]byte) []byte {
+	p := join(payload...)
+	return join([]byte{0x11, 0}, be16(77, uint16(len(p)+2), proto), p)
+}
+
+func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }

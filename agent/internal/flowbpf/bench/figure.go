@@ -39,6 +39,10 @@ func groups() []group {
 			{Name: "datapath_udp_hot_ns", Unit: "ns/packet"},
 			{Name: "datapath_options_hot_ns", Unit: "ns/packet"},
 			{Name: "datapath_qinq_hot_ns", Unit: "ns/packet"},
+			{Name: "datapath_vxlan_hot_ns", Unit: "ns/packet"},
+			{Name: "datapath_geneve_hot_ns", Unit: "ns/packet"},
+			{Name: "datapath_gre_hot_ns", Unit: "ns/packet"},
+			{Name: "datapath_ipip_hot_ns", Unit: "ns/packet"},
 		}, measureHot},
 		{[]figure{
 			{Name: "datapath_new_flow_ns", Unit: "ns/packet"},
@@ -62,7 +66,7 @@ func median(v []float64) float64 {
 // measureHot runs each frame on a flow that exists, in turns with the empty program.
 func measureHot(d *flowbpf.Datapath, rounds int) ([][]float64, error) {
 	const repeat = 50_000 // some milliseconds: short enough to fit between two ticks of a busy host
-	frames := [][]byte{hotTCP(), hotTCP(), hotTCP6(), hotUDP(), hotOptions(), hotQinQ()}
+	frames := [][]byte{hotTCP(), hotTCP(), hotTCP6(), hotUDP(), hotOptions(), hotQinQ(), hotVXLAN(), hotGeneve(), hotGRE(), hotIPIP()}
 	samples := make([][]float64, len(frames))
 	for range rounds {
 		for i, frame := range frames {

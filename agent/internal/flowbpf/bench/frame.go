@@ -32,3 +32,24 @@ func hotTCP6() []byte {
 	b := append(append([]byte{0xfd}, make([]byte, 14)...), 2)
 	return slices.Concat(macs, []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(tcp)), 6, 64}, a, b, tcp)
 }
+
+// The tunnels carry the frame of hotTCP, or its IP packet, under id 7; Geneve
+// has 8 bytes of options, GRE a key.
+
+func hotVXLAN() []byte {
+	return tunnel(17, []byte{0xc0, 0, 0x12, 0xb5, 0, 80, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0}, hotTCP())
+}
+
+func hotGeneve() []byte {
+	return tunnel(17, []byte{0xc0, 0, 0x17, 0xc1, 0, 88, 0, 0, 2, 0, 0x65, 0x58, 0, 0, 7, 0, 0, 0, 0, 1, 0, 0, 0, 0}, hotTCP())
+}
+
+func hotGRE() []byte {
+	return tunnel(47, []byte{0x20, 0, 8, 0, 0, 0, 0, 7}, ip4(5, 6, tcp))
+}
+
+func hotIPIP() []byte { return tunnel(4, nil, ip4(5, 6, tcp)) }
+
+func tunnel(proto byte, header, inside []byte) []byte {
+	return slices.Concat(macs, []byte{8, 0}, ip4(5, proto, slices.Concat(header, inside)))
+}
