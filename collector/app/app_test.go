@@ -31,6 +31,7 @@ type bed struct {
 	encoder  *ebbwatch.Encoder
 	sent     sums
 	flows    *flowgen.Fleet
+	rows     map[string]int // sent to the tables beside flows
 	batch    ebbwatch.Batch
 	sequence uint64
 }
@@ -57,6 +58,7 @@ func newBed(t *testing.T, ch *chtest.Server) *bed {
 	if b.encoder, err = ebbwatch.NewEncoder(); err != nil {
 		t.Fatal(err)
 	}
+	b.rows = make(map[string]int)
 	b.flows = flowgen.New(1, 7, time.Now().Add(-time.Minute), 5*time.Second)
 	return b
 }
@@ -109,7 +111,7 @@ func (b *bed) publish(subject string, message []byte, id string) {
 	}
 }
 
-// send publishes n generated batches.
+// send publishes n generated batches of flows, and after each one of warnings.
 func (b *bed) send(n, flows int) {
 	b.t.Helper()
 	for range n {
@@ -126,8 +128,19 @@ func (b *bed) send(n, flows int) {
 				b.sent.connections++
 			}
 		}
+		b.note()
 		b.publish(ebbwatch.FlowSubject(b.batch.Agent), message, b.batch.MessageID())
+		b.flows.Warn(&b.batch)
+		b.note()
+		b.publish(ebbwatch.FlowSubject(b.batch.Agent), b.encode(&b.batch), b.batch.MessageID())
 	}
+}
+
+// note counts the rows that the batch has in the tables beside flows.
+func (b *bed) note() {
+	b.rows["coverage"] += max(1, len(b.batch.Attach))
+	b.rows["features"] += len(b.batch.Features)
+	b.rows["sources"] += len(b.batch.Sources)
 }
 
 func (b *bed) encode(batch *ebbwatch.Batch) []byte {
@@ -184,6 +197,11 @@ func (b *bed) wantExact() {
 		}
 		if got != b.sent {
 			b.t.Errorf("%s holds %+v, sent were %+v", table.name, got, b.sent)
+		}
+	}
+	for table, want := range b.rows {
+		if got := b.ch.Query(b.t, "SELECT count() FROM "+b.db+"."+table); got != strconv.Itoa(want) {
+			b.t.Errorf("%s holds %s rows, sent were %d", table, got, want)
 		}
 	}
 }

@@ -35,6 +35,8 @@ func TestPipeline(t *testing.T) {
 	ch := chtest.Start(t)
 	for name, test := range map[string]func(*testing.T, *chtest.Server){
 		"a batch ends up as rows with the right value in every column": everyColumn,
+		"every attribute ends up in the column of its name":            everyAttribute,
+		"early warnings end up as rows with the right value":           earlyWarnings,
 		"rollup equals raw equals sent over many batches":              manyBatches,
 		"poison, forged and future batches go to the dead letters":     deadLetters,
 		"clickhouse may be down and come back":                         clickHouseDown,
@@ -56,7 +58,7 @@ func everyColumn(t *testing.T, ch *chtest.Server) {
 	batch.Time = start.Add(5 * time.Second)
 	batch.Attach = []ebbwatch.AttachPoint{
 		{Interface: "eth0", Seen: ebbwatch.Counter{Packets: 100, Bytes: 1000}, Recorded: ebbwatch.Counter{Packets: 90, Bytes: 900}, Overflow: ebbwatch.Counter{Packets: 7, Bytes: 70}, Other: ebbwatch.Counter{Packets: 3, Bytes: 30}},
-		{Interface: "eth0", Egress: true, Seen: ebbwatch.Counter{Packets: 1, Bytes: 2}, Recorded: ebbwatch.Counter{Packets: 1, Bytes: 2}},
+		{Interface: "eth0", NetNS: "blue", Egress: true, Skipped: ebbwatch.Counter{Packets: 8, Bytes: 9}, Reasons: []ebbwatch.Loss{{Name: "not_ip", Count: 2}, {Name: "truncated", Count: 1}}, Seen: ebbwatch.Counter{Packets: 1, Bytes: 2}, Recorded: ebbwatch.Counter{Packets: 1, Bytes: 2}},
 	}
 	batch.Losses = []ebbwatch.Loss{{Name: "queue_dropped_batches", Count: 4}, {Name: "overflow", Count: 1 << 40}}
 	batch.Append(&ebbwatch.Flow{
@@ -89,10 +91,10 @@ func everyColumn(t *testing.T, ch *chtest.Server) {
 	if got != want {
 		t.Errorf("flows hold\n%s\nwant\n%s", got, want)
 	}
-	got = ch.Query(t, "SELECT time, abs(received - now64(3)) < 60, agent, agent_version, boot, sequence, interval_ms, flows, interface, direction, seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, other_packets, other_bytes, mapSort(losses) FROM "+b.db+".coverage ORDER BY direction")
+	got = ch.Query(t, "SELECT time, abs(received - now64(3)) < 60, agent, agent_version, boot, sequence, interval_ms, flows, interface, direction, seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, other_packets, other_bytes, netns, skipped_packets, skipped_bytes, mapSort(reasons), mapSort(losses) FROM "+b.db+".coverage ORDER BY direction")
 	head := ms(start.Add(5*time.Second)) + "\t1\tweb-1\tv9.8.7\t" + testBoot + "\t1\t5000\t"
 	losses := "\t{'overflow':1099511627776,'queue_dropped_batches':4}"
-	want = head + "2\teth0\tingress\t100\t1000\t90\t900\t7\t70\t3\t30" + losses + "\n" + head + "0\teth0\tegress\t1\t2\t1\t2\t0\t0\t0\t0" + losses
+	want = head + "2\teth0\tingress\t100\t1000\t90\t900\t7\t70\t3\t30\t\t0\t0\t{}" + losses + "\n" + head + "0\teth0\tegress\t1\t2\t1\t2\t0\t0\t0\t0\tblue\t8\t9\t{'not_ip':2,'truncated':1}" + losses
 	if got != want {
 		t.Errorf("coverage holds\n%s\nwant\n%s", got, want)
 	}
@@ -104,8 +106,8 @@ func manyBatches(t *testing.T, ch *chtest.Server) {
 	b.run()
 	b.send(120, 100)
 	b.wantExact()
-	if got := ch.Query(t, "SELECT count() FROM "+b.db+".coverage"); got != "120" {
-		t.Errorf("coverage holds %s rows, want one for each of 120 batches", got)
+	if b.rows["coverage"] != 240 || b.rows["features"] != 480 || b.rows["sources"] == 0 {
+		t.Errorf("sent were %v", b.rows)
 	}
 }
 

@@ -19,6 +19,8 @@ type Fleet struct {
 	zipf   *rand.Zipf // which server
 	agents []agent
 	remote []netip.Addr
+	names  []string
+	ja4    []string
 	next   int
 	now    time.Time
 	step   time.Duration
@@ -29,6 +31,8 @@ type agent struct {
 	addr       netip.Addr
 	addr6      netip.Addr
 	interfaces []string
+	processes  []process
+	vni        uint32 // of the overlay network that some hosts have
 	sequence   uint64
 }
 
@@ -40,20 +44,23 @@ func New(seed uint64, agents int, start time.Time, interval time.Duration) *Flee
 	f.zipf = rand.NewZipf(f.rnd, 1.2, 4, 4095)
 	for i := range agents {
 		f.agents = append(f.agents, agent{
-			name: fmt.Sprintf("host-%04d", i), boot: f.uuid(),
+			name: fmt.Sprintf("host-%04d", i), boot: uuid(f.rnd),
 			addr:       netip.AddrFrom4([4]byte{10, byte(i >> 12), byte(i >> 4), byte(10 + i&15)}),
 			addr6:      netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 12: byte(i >> 8), 13: byte(i), 15: 1}),
 			interfaces: []string{"eth0", fmt.Sprintf("veth%04x", f.rnd.IntN(1<<16)), "lo"},
+			processes:  processes(f.rnd, i),
+			vni:        uint32(max(0, i%6-4)) * 4096,
 		})
 	}
 	for range 4096 {
 		f.remote = append(f.remote, netip.AddrFrom4([4]byte{byte(1 + f.rnd.IntN(222)), byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256))}))
 	}
+	f.makeNames()
 	return f
 }
 
-func (f *Fleet) uuid() string {
-	a, b := f.rnd.Uint64(), f.rnd.Uint64()
+func uuid(rnd *rand.Rand) string {
+	a, b := rnd.Uint64(), rnd.Uint64()
 	return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", uint32(a), uint16(a>>32), (a>>48)&0xfff, b>>52, b&0xffffffffffff)
 }
 
@@ -76,7 +83,12 @@ func (f *Fleet) Next(b *ebbwatch.Batch, n int) {
 	other.Bytes = 60 * other.Packets
 	seen := recorded
 	seen.Add(other)
-	b.Attach = append(b.Attach, ebbwatch.AttachPoint{Interface: a.interfaces[0], Seen: seen, Recorded: recorded, Other: other})
+	point := ebbwatch.AttachPoint{Interface: a.interfaces[0], Seen: seen, Recorded: recorded, Other: other}
+	if other.Packets > 0 {
+		point.Reasons = []ebbwatch.Loss{{Name: "not_ip", Count: other.Packets}}
+	}
+	b.Attach = append(b.Attach, point)
+	f.warn(b, a)
 }
 
 // services are the ports that conversations go to, by how often.
@@ -86,7 +98,7 @@ var services = []struct {
 	weight int
 	bytes  float64 // median of the larger side
 }{
-	{443, ebbwatch.ProtoTCP, 45, 9000}, {53, ebbwatch.ProtoUDP, 25, 180}, {80, ebbwatch.ProtoTCP, 8, 4000},
+	{443, ebbwatch.ProtoTCP, 42, 9000}, {443, ebbwatch.ProtoUDP, 3, 20_000}, {53, ebbwatch.ProtoUDP, 25, 180}, {80, ebbwatch.ProtoTCP, 8, 4000},
 	{5432, ebbwatch.ProtoTCP, 6, 3000}, {6379, ebbwatch.ProtoTCP, 5, 700}, {9092, ebbwatch.ProtoTCP, 3, 50_000},
 	{123, ebbwatch.ProtoUDP, 2, 90}, {22, ebbwatch.ProtoTCP, 1, 20_000}, {8080, ebbwatch.ProtoTCP, 3, 5000}, {0, ebbwatch.ProtoICMP, 2, 98},
 }
@@ -115,7 +127,8 @@ func (f *Fleet) flow(a *agent) ebbwatch.Flow {
 		SrcPort: uint16(32768 + f.rnd.IntN(28232)), DstPort: s.port, Proto: s.proto, Sampling: 1,
 		Interface: a.interfaces[min(f.rnd.IntN(12)/6, 1)], Final: f.rnd.IntN(10) > 0,
 	}
-	if f.rnd.IntN(4) == 0 { // the host is the server
+	isServer := f.rnd.IntN(4) == 0
+	if isServer {
 		flow.Src, flow.Dst = flow.Dst, flow.Src
 	}
 	if s.proto == ebbwatch.ProtoICMP {
@@ -124,7 +137,14 @@ func (f *Fleet) flow(a *agent) ebbwatch.Flow {
 			flow.Proto, flow.ICMPType = ebbwatch.ProtoICMPv6, 128
 		}
 	}
+	if a.vni > 0 && f.rnd.IntN(3) == 0 {
+		flow.Tunnel, flow.TunnelID = ebbwatch.TunnelVXLAN, a.vni
+	}
 	f.count(&flow, s.bytes)
+	p := &a.processes[f.rnd.IntN(len(a.processes))]
+	f.owner(&flow, a, p, isServer)
+	f.hint(&flow, a, p, peer)
+	f.health(&flow, peer)
 	return flow
 }
 

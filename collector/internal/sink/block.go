@@ -21,10 +21,12 @@ const (
 	typeDirection = proto.ColumnType("Enum8('ingress' = 0, 'egress' = 1)")
 )
 
-// Block holds the rows of one insert as columns: those of flows and those of
-// coverage. It is not safe for concurrent use.
+// Block holds what is stored together as columns: the rows of flows, features,
+// sources and coverage. It is not safe for concurrent use.
 type Block struct {
-	agent, iface         dictionary
+	names                interner
+	agent                dictionary
+	iface                nameColumn
 	start                proto.ColInt64
 	durationMS           proto.ColUInt32
 	srcIP, dstIP         proto.ColIPv6
@@ -41,9 +43,13 @@ type Block struct {
 	final                proto.ColUInt8
 	sampling             proto.ColUInt32
 
+	attributes attributes
+
+	features features
+	sources  sources
 	coverage coverage
 
-	flows proto.Input // the columns above under their names
+	flows proto.Input // the columns above under their names, attributes left out
 	addrs []proto.IPv6
 }
 
@@ -51,7 +57,9 @@ type Block struct {
 func NewBlock() *Block {
 	b := &Block{}
 	b.agent.init()
-	b.iface.init()
+	b.names.init()
+	b.iface.init(&b.names)
+	b.attributes.init(&b.names)
 	b.flows = proto.Input{
 		{Name: "agent", Data: &b.agent},
 		{Name: "interface", Data: &b.iface},
@@ -77,6 +85,8 @@ func NewBlock() *Block {
 		{Name: "final", Data: proto.Alias(&b.final, typeBool)},
 		{Name: "sampling", Data: &b.sampling},
 	}
+	b.features.init()
+	b.sources.init()
 	b.coverage.init()
 	return b
 }
@@ -84,39 +94,66 @@ func NewBlock() *Block {
 // Rows returns the number of flow records in the block.
 func (b *Block) Rows() int { return len(b.start) }
 
-// Longest returns the number of rows of the longer of the two tables. A batch
-// without a flow record has thousands of rows of coverage if it likes.
-func (b *Block) Longest() int { return max(len(b.start), b.coverage.rows()) }
+// Longest returns the number of rows of the longest of the tables. A batch
+// without a flow record has thousands of rows of the others if it likes.
+func (b *Block) Longest() int {
+	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows())
+}
 
-// Bytes of a row's columns of fixed width, dictionary keys included.
-const (
-	flowRowBytes     = 118
-	coverageRowBytes = 121
-	lossBytes        = 12
-)
+// flowRowBytes are those of a row's columns of fixed width, attributes left out
+// and dictionary keys included.
+const flowRowBytes = 118
 
-// Bytes returns what the rows take in memory, with their names.
+// Bytes returns what the rows take in memory, with their names. The first row
+// that has an attribute makes a column of it for all rows: up to 4 bytes for
+// each, beside what its batch adds.
 func (b *Block) Bytes() int {
-	c := &b.coverage
-	bytes := flowRowBytes*len(b.start) + coverageRowBytes*c.rows() + lossBytes*len(c.losses.counts)
-	for _, d := range []*dictionary{&b.agent, &b.iface, &c.agent, &c.version, &c.boot, &c.iface, &c.losses.names} {
-		bytes += d.bytes()
+	return flowRowBytes*len(b.start) + b.agent.bytes() + b.iface.bytes() + b.names.bytes() + b.attributes.bytes(len(b.start)) +
+		b.features.bytes() + b.sources.bytes() + b.coverage.bytes()
+}
+
+// table is the part of a block that goes into one table.
+type table struct {
+	name  string
+	input proto.Input
+	rows  int
+}
+
+// tables returns the parts in the order in which they are to be inserted:
+// coverage is last, because it tells that the others are there.
+func (b *Block) tables() []table {
+	return []table{
+		{"flows", b.attributes.appendInputs(b.flows[:len(b.flows):len(b.flows)]), b.Rows()},
+		{"features", b.features.input, b.features.rows()},
+		{"sources", b.sources.input, b.sources.rows()},
+		{"coverage", b.coverage.input, b.coverage.rows()},
 	}
-	return bytes
 }
 
 // Reset empties the block and keeps its memory.
 func (b *Block) Reset() {
 	b.flows.Reset()
+	b.attributes.reset()
+	b.names.reset() // after all columns that hold its numbers
+	b.features.reset()
+	b.sources.reset()
 	b.coverage.reset()
 }
 
 // Append adds a batch that decoded without error. received is the time that the
-// column coverage.received holds.
+// columns of that name hold.
 func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
+	b.features.append(in, received)
+	b.sources.append(in, received)
+	b.coverage.append(in, received)
 	n := in.Len()
+	if n == 0 {
+		return
+	}
 	b.agent.repeat(b.agent.key(in.Agent), n)
-	b.iface.appendKeys(in.Strings, in.Interface)
+	b.names.load(in.Strings)
+	b.attributes.append(in, len(b.start), &b.iface)
+	b.iface.appendIndices(in.Interface)
 	for _, us := range in.Start {
 		b.start = append(b.start, us/1000)
 	}
@@ -150,7 +187,6 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	b.ageMS = append(b.ageMS, in.AgeMS...)
 	b.final = append(b.final, in.Final...)
 	b.sampling = append(b.sampling, in.Sampling...)
-	b.coverage.append(in, received)
 }
 
 // mapped returns a as the store's IPv6: IPv4 as ::ffff:a.b.c.d.

@@ -43,6 +43,43 @@ func TestBytesCoversWhatABatchCanHold(t *testing.T) {
 	}
 }
 
+// A million names, each of which stands in every column that holds names.
+func TestBytesCoversNames(t *testing.T) {
+	hostile := func(n int) *ebbwatch.Batch {
+		b := &ebbwatch.Batch{Envelope: ebbwatch.Envelope{Agent: "a", Boot: fmt.Sprintf("%036d", n), Time: time.Now()}}
+		for i := range 1000 {
+			b.Append(&ebbwatch.Flow{Interface: fmt.Sprintf("%d-%d-%s", n, i, strings.Repeat("x", 200)), Sampling: 1})
+		}
+		for attr := range ebbwatch.Attributes {
+			for i := range uint32(1000) {
+				b.Attributes[attr] = append(b.Attributes[attr], 1+i%4)
+			}
+			if attr.Text() {
+				for i := range uint32(1000) {
+					b.Attributes[attr][i] = i + 1
+				}
+			}
+		}
+		return b
+	}
+	block := NewBlock()
+	before := heap()
+	for n := range 30 {
+		block.Append(hostile(n), time.Now())
+	}
+	grown, said := heap()-before, block.Bytes()
+	runtime.KeepAlive(block)
+	// What the dictionaries take in an insert counts too: 19 columns of the names.
+	const dictionaries = 19 * 30 * 1000 * 206
+	if said < dictionaries || said-dictionaries > grown || grown > 3*said {
+		t.Errorf("the heap grew by %d bytes, Bytes says %d", grown, said)
+	}
+	block.Reset()
+	if block.Bytes() != 0 {
+		t.Errorf("%d bytes after Reset", block.Bytes())
+	}
+}
+
 func heap() int {
 	runtime.GC()
 	var m runtime.MemStats

@@ -14,11 +14,12 @@ type coverage struct {
 	agent, version, boot dictionary
 	sequence             proto.ColUInt64
 	intervalMS, flows    proto.ColUInt32
-	iface                dictionary
+	iface, netns         dictionary
 	direction            proto.ColUInt8
 	seen, recorded       counters
 	overflow, other      counters
-	losses               lossMap
+	skipped              counters
+	reasons, losses      lossMap
 	input                proto.Input
 }
 
@@ -30,7 +31,7 @@ func (c *counters) append(v ebbwatch.Counter) {
 }
 
 func (c *coverage) init() {
-	for _, d := range []*dictionary{&c.agent, &c.version, &c.boot, &c.iface, &c.losses.names} {
+	for _, d := range []*dictionary{&c.agent, &c.version, &c.boot, &c.iface, &c.netns, &c.reasons.names, &c.losses.names} {
 		d.init()
 	}
 	c.input = proto.Input{
@@ -43,6 +44,7 @@ func (c *coverage) init() {
 		{Name: "interval_ms", Data: &c.intervalMS},
 		{Name: "flows", Data: &c.flows},
 		{Name: "interface", Data: &c.iface},
+		{Name: "netns", Data: &c.netns},
 		{Name: "direction", Data: proto.Alias(&c.direction, typeDirection)},
 		{Name: "seen_packets", Data: &c.seen.packets},
 		{Name: "seen_bytes", Data: &c.seen.bytes},
@@ -52,6 +54,9 @@ func (c *coverage) init() {
 		{Name: "overflow_bytes", Data: &c.overflow.bytes},
 		{Name: "other_packets", Data: &c.other.packets},
 		{Name: "other_bytes", Data: &c.other.bytes},
+		{Name: "skipped_packets", Data: &c.skipped.packets},
+		{Name: "skipped_bytes", Data: &c.skipped.bytes},
+		{Name: "reasons", Data: &c.reasons},
 		{Name: "losses", Data: &c.losses},
 	}
 }
@@ -59,6 +64,23 @@ func (c *coverage) init() {
 func (c *coverage) rows() int { return len(c.time) }
 
 func (c *coverage) reset() { c.input.Reset() }
+
+// bytes returns what the rows take in memory, with their names.
+func (c *coverage) bytes() int {
+	const row, loss = 149, 12
+	bytes := row*c.rows() + loss*(len(c.losses.counts)+len(c.reasons.counts))
+	for _, d := range []*dictionary{&c.agent, &c.version, &c.boot, &c.iface, &c.netns, &c.reasons.names, &c.losses.names} {
+		bytes += d.bytes()
+	}
+	return bytes
+}
+
+func direction(egress bool) uint8 {
+	if egress {
+		return 1
+	}
+	return 0
+}
 
 // append adds a row for each attach point of a batch, or one without an
 // interface if it has none: the agent's heartbeat.
@@ -83,15 +105,14 @@ func (c *coverage) append(in *ebbwatch.Batch, received time.Time) {
 		}
 		c.flows = append(c.flows, flows)
 		c.iface.repeat(c.iface.key(p.Interface), 1)
-		direction := uint8(0)
-		if p.Egress {
-			direction = 1
-		}
-		c.direction = append(c.direction, direction)
+		c.netns.repeat(c.netns.key(p.NetNS), 1)
+		c.direction = append(c.direction, direction(p.Egress))
 		c.seen.append(p.Seen)
 		c.recorded.append(p.Recorded)
 		c.overflow.append(p.Overflow)
 		c.other.append(p.Other)
+		c.skipped.append(p.Skipped)
+		c.reasons.append(p.Reasons)
 		c.losses.append(in.Losses)
 	}
 }

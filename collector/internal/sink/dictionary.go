@@ -3,13 +3,11 @@ package sink
 import "github.com/ClickHouse/ch-go/proto"
 
 // dictionary is a LowCardinality(String) column that is filled by the key of a
-// value instead of the value: a batch looks each of its few names up once, and
-// not once a row.
+// value instead of the value, where a batch has few names.
 type dictionary struct {
 	proto.ColLowCardinalityRaw
 	values proto.ColStr
 	keys   map[string]uint32
-	batch  []uint32 // keys of the names of the batch that is being appended
 }
 
 func (d *dictionary) init() {
@@ -39,17 +37,6 @@ func (d *dictionary) bytes() int {
 func (d *dictionary) repeat(key uint32, n int) {
 	for range n {
 		d.Keys32 = append(d.Keys32, key)
-	}
-}
-
-// appendKeys appends names[i] for each i of indices.
-func (d *dictionary) appendKeys(names []string, indices []uint32) {
-	d.batch = d.batch[:0]
-	for _, s := range names {
-		d.batch = append(d.batch, d.key(s))
-	}
-	for _, i := range indices {
-		d.Keys32 = append(d.Keys32, d.batch[i])
 	}
 }
 

@@ -97,23 +97,19 @@ func settings(token string) []ch.Setting {
 	}
 }
 
-// Write stores the block: flows, then coverage, under tokens that derive from
-// token. It repeats until both are committed and returns an error only when ctx
-// ends first, and then it is unknown whether they are: write the same block
+// Write stores the block, one table after the other, under tokens that derive
+// from token. It repeats until all are committed and returns an error only when
+// ctx ends first, and then it is unknown whether they are: write the same block
 // under the same token again.
 func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
-	for _, t := range []struct {
-		table string
-		input proto.Input
-		rows  int
-	}{{"flows", b.flows, b.Rows()}, {"coverage", b.coverage.input, b.coverage.rows()}} {
+	for _, t := range b.tables() {
 		if t.rows == 0 {
 			continue
 		}
-		if err := w.repeat(ctx, t.table, t.input, token+":"+t.table); err != nil {
+		if err := w.repeat(ctx, t.name, t.input, token+":"+t.name); err != nil {
 			return err
 		}
-		w.metrics.rows.WithLabelValues(t.table).Add(float64(t.rows))
+		w.metrics.rows.WithLabelValues(t.name).Add(float64(t.rows))
 	}
 	return nil
 }

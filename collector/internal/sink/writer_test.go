@@ -66,9 +66,11 @@ func tables(t *testing.T, server *chtest.Server) chconn.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, step := range all[0].Steps {
-		if err := client.Do(t.Context(), ch.Query{Body: step}); err != nil {
-			t.Fatal(err)
+	for _, migration := range all {
+		for _, step := range migration.Steps {
+			if err := client.Do(t.Context(), ch.Query{Body: step}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return conn
@@ -121,6 +123,8 @@ func sameToken(t *testing.T, server *chtest.Server, conn chconn.Config, w *Write
 	want(t, server, "SELECT count() FROM "+conn.Database+".flows", "200")
 	want(t, server, "SELECT sum(records) FROM "+conn.Database+".flows_1m", "200")
 	want(t, server, "SELECT count() FROM "+conn.Database+".coverage", "20")
+	want(t, server, "SELECT count() FROM "+conn.Database+".features", fmt.Sprint(block.features.rows()))
+	want(t, server, "SELECT count() FROM "+conn.Database+".sources", fmt.Sprint(block.sources.rows()))
 	if err := w.Write(t.Context(), block, "two"); err != nil { // equal content is no reason to drop it
 		t.Fatal(err)
 	}
@@ -192,9 +196,10 @@ func stopped(t *testing.T, _ *chtest.Server, conn chconn.Config, _ *Writer, _ *p
 func TestDictionary(t *testing.T) {
 	var d dictionary
 	d.init()
-	d.appendKeys([]string{"eth0", "", "eth1"}, []uint32{2, 0, 2, 1})
 	d.repeat(d.key("eth0"), 2)
-	if got := fmt.Sprint(d.Keys32, d.values.Rows()); got != "[2 0 2 1 0 0] 3" {
+	d.repeat(d.key("eth1"), 1)
+	d.repeat(d.key("eth0"), 1)
+	if got := fmt.Sprint(d.Keys32, d.values.Rows()); got != "[0 0 1 0] 2" {
 		t.Errorf("keys and values are %s", got)
 	}
 	for i := range 1<<16 + 1 {
