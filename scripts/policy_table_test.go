@@ -42,6 +42,7 @@ const importPolicy = `
 	agent/internal/flowbpf -> agent/internal/flowbpf/objects
 	agent/internal/doctor -> agent/internal/flowbpf
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
+	agent/internal/probe -> agent/internal/flowbpf
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
 	# A replay takes an agent's way from packets to records.
 	agent/internal/replay -> agent/internal/capture agent/internal/conn agent/internal/flowbpf agent/internal/hostclock

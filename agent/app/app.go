@@ -69,8 +69,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
-		Table: conn.NewTable(a.cfg.Conversations, interfaces.Name),
-		Name:  interfaces.Name, Drained: interfaces.Drained, Log: a.log,
+		Table: conn.NewTable(a.cfg.Conversations, interfaces), Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
 	}
 	drainer.Register(reg)
 	server := &ops.Server{Listen: a.cfg.Listen, Registry: reg, Log: a.log, Checks: map[string]ops.Check{

@@ -2,24 +2,18 @@
 #ifndef EBB_COUNT_H
 #define EBB_COUNT_H
 
+#include "clock.h"
+#include "hint.h"
+#include "key.h"
 #include "maps.h"
 #include "packet.h"
+#include "socket.h"
+#include "tcp.h"
 #include "tunables.h"
 #include "types.h"
 
 #define EBB_E2BIG  7
 #define EBB_EEXIST 17
-
-/* What accounting a packet needs to know beside its headers. */
-struct ebb_frame {
-	struct ebb_total *total;
-	__u64 packets; /* on the wire: GSO segments */
-	__u64 bytes;   /* on the wire */
-	__u32 generation;
-	__u32 direction;
-	__u32 cpu; /* of the entry's key */
-	__u32 ifindex;
-};
 
 static __always_inline void ebb_add(__u64 *to, __u64 n)
 {
@@ -35,16 +29,6 @@ static __always_inline void ebb_count(struct ebb_counter *to, const struct ebb_f
 	ebb_add(&to->bytes, f->bytes);
 }
 
-static __always_inline __u64 ebb_now_precise(struct __sk_buff *skb)
-{
-	return ebb_packet_time ? skb->tstamp : bpf_ktime_get_ns();
-}
-
-static __always_inline __u64 ebb_now_coarse(struct __sk_buff *skb)
-{
-	return ebb_packet_time ? skb->tstamp : bpf_ktime_get_coarse_ns();
-}
-
 /* The slot of the interface's totals and how its frames begin; slot 0 if it is not attached. */
 static __always_inline __u32 ebb_find_slot(__u32 ifindex, __u32 *link)
 {
@@ -53,7 +37,7 @@ static __always_inline __u32 ebb_find_slot(__u32 ifindex, __u32 *link)
 	for (int i = 0; i < EBB_PROBES; i++, slot++) {
 		struct ebb_point *point = bpf_map_lookup_elem(&ebb_points, &slot);
 
-		if (point && point->ifindex == ifindex) {
+		if (point && point->ifindex == ifindex && point->netns == ebb_netns) {
 			*link = point->link;
 			return slot;
 		}
@@ -77,7 +61,7 @@ static __always_inline void ebb_note_event(struct ebb_flow *flow, __u32 side, __
 
 	if (side > 1 || event >= EBB_EVENTS || flow->event[side][event])
 		return;
-	units = now > flow->first_ns ? 1 + ((now - flow->first_ns) >> 10) : 1;
+	units = ebb_units(flow, now);
 	if (units <= flow->last_event)
 		units = flow->last_event + 1;
 	if (units > 0xffffffff)
@@ -97,25 +81,45 @@ static __always_inline void ebb_note_flags(struct ebb_flow *flow, __u32 side, __
 		ebb_note_event(flow, side, EBB_RST, now);
 }
 
+/* Notes when and with which flags the side sent. */
+static __always_inline void ebb_flow_flags(struct ebb_flow *flow, struct __sk_buff *skb,
+					   const struct ebb_packet *p, __u32 side)
+{
+	__u16 fresh = p->flags & ~flow->flags[side];
+
+	if ((p->flags & (EBB_TCP_SYN | EBB_TCP_FIN | EBB_TCP_RST)) || (fresh & EBB_TCP_ACK)) {
+		__u64 now = ebb_now_precise(skb);
+
+		ebb_note_flags(flow, side, p->flags, now);
+		if ((fresh & EBB_TCP_ACK) && !(p->flags & (EBB_TCP_SYN | EBB_TCP_RST)))
+			ebb_note_event(flow, side, EBB_ACK, now);
+		flow->last_ns = now;
+	} else {
+		flow->last_ns = ebb_now_coarse(skb);
+	}
+	if (fresh)
+		flow->flags[side] |= fresh;
+}
+
 /* Adds the packet to an entry that exists. */
 static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff *skb,
 					 const struct ebb_packet *p, const struct ebb_frame *f,
 					 __u32 side)
 {
-	side &= 1;
-	ebb_count(&flow->side[side], f);
-	if (f->direction == EBB_EGRESS)
-		ebb_count(&flow->egress, f);
-	if (p->flags & (EBB_TCP_SYN | EBB_TCP_FIN | EBB_TCP_RST)) {
-		__u64 now = ebb_now_precise(skb);
+	bool first, egress = f->direction == EBB_EGRESS;
 
-		ebb_note_flags(flow, side, p->flags, now);
-		flow->last_ns = now;
-	} else {
-		flow->last_ns = ebb_now_coarse(skb);
-	}
-	if (p->flags & ~flow->flags[side])
-		flow->flags[side] |= p->flags;
+	side &= 1;
+	first = !flow->side[side].packets;
+	if (ebb_health && (__u8)p->tags == EBB_IPPROTO_TCP)
+		ebb_tcp_track(skb, flow, p, f->packets, side, first);
+	if ((ebb_owner | ebb_health) &&
+	    (first || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
+		ebb_socket_note(skb, p, flow, side | egress << 1 | (__u32)f->ip6 << 2);
+	ebb_hint_note(skb, p, f, flow, side);
+	ebb_count(&flow->side[side], f);
+	if (egress)
+		ebb_count(&flow->egress, f);
+	ebb_flow_flags(flow, skb, p, side);
 }
 
 /* Counts a packet that has no entry. */
@@ -125,6 +129,9 @@ static __always_inline void ebb_overflow(const struct ebb_frame *f, bool full)
 	ebb_add(full ? &f->total->full : &f->total->refused, f->packets);
 }
 
+/* What an entry begins as. On the stack there is no room for it. */
+static const struct ebb_flow ebb_blank = {};
+
 /*
  * Makes an empty entry and returns it, or the one that another CPU just made
  * (shared entries only). Returns null after counting the packet as overflow.
@@ -133,12 +140,6 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 							const void *key, const struct ebb_packet *p,
 							const struct ebb_frame *f, __u32 side)
 {
-	struct ebb_flow fresh = {
-		.first_side = side,
-		.first_direction = f->direction,
-		.icmp_type = p->icmp_type,
-		.icmp_code = p->icmp_code,
-	};
 	struct ebb_flow *flow;
 	int err; /* not long: before Linux 6.4 the upper half of the result is undefined */
 
@@ -146,10 +147,16 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 		ebb_overflow(f, true);
 		return 0;
 	}
-	fresh.first_ns = ebb_now_precise(skb);
-	err = bpf_map_update_elem(flows, key, &fresh, BPF_NOEXIST);
+	err = bpf_map_update_elem(flows, key, &ebb_blank, BPF_NOEXIST);
 	if (!err || err == -EBB_EEXIST) {
 		flow = bpf_map_lookup_elem(flows, key);
+		if (flow && !err) {
+			flow->first_side = side;
+			flow->first_direction = f->direction;
+			flow->icmp_type = p->icmp_type;
+			flow->icmp_code = p->icmp_code;
+			flow->first_ns = ebb_now_precise(skb);
+		}
 		if (flow)
 			return flow;
 	}
@@ -172,21 +179,10 @@ static __always_inline void ebb_flow_count(struct __sk_buff *skb, void *flows, c
 		ebb_flow_add(flow, skb, p, f, side);
 }
 
-static __always_inline void ebb_key_rest(struct ebb_rest *rest, const struct ebb_packet *p,
-					 const struct ebb_frame *f, __u32 side)
-{
-	rest->a_port = side ? p->dport : p->sport;
-	rest->b_port = side ? p->sport : p->dport;
-	rest->ifindex = f->ifindex;
-	rest->tags = p->tags;
-	rest->cpu = f->cpu;
-}
-
 static __always_inline void ebb_count4(struct __sk_buff *skb, const struct ebb_packet *p,
 				       const struct ebb_frame *f)
 {
-	__u32 src = bpf_ntohl(p->src4), dst = bpf_ntohl(p->dst4);
-	__u32 side = src > dst || (src == dst && bpf_ntohs(p->sport) > bpf_ntohs(p->dport));
+	__u32 side = ebb_side4(p);
 	__u32 generation = f->generation;
 	void *flows = bpf_map_lookup_elem(&ebb_flows4, &generation);
 	struct ebb_key4 key;
@@ -201,24 +197,10 @@ static __always_inline void ebb_count4(struct __sk_buff *skb, const struct ebb_p
 	ebb_flow_count(skb, flows, &key, p, f, side);
 }
 
-/* Compares addresses as numbers: below 0, 0 or above 0, like memcmp. */
-static __always_inline int ebb_compare6(const __u64 *s, const __u64 *d)
-{
-	__u64 s0 = bpf_be64_to_cpu(s[0]), d0 = bpf_be64_to_cpu(d[0]);
-	__u64 s1 = bpf_be64_to_cpu(s[1]), d1 = bpf_be64_to_cpu(d[1]);
-
-	if (s0 != d0)
-		return s0 > d0 ? 1 : -1;
-	if (s1 != d1)
-		return s1 > d1 ? 1 : -1;
-	return 0;
-}
-
 static __always_inline void ebb_count6(struct __sk_buff *skb, const struct ebb_packet *p,
 				       const struct ebb_frame *f)
 {
-	int order = ebb_compare6(p->src6, p->dst6);
-	__u32 side = order > 0 || (order == 0 && bpf_ntohs(p->sport) > bpf_ntohs(p->dport));
+	__u32 side = ebb_side6(p);
 	__u32 generation = f->generation;
 	void *flows = bpf_map_lookup_elem(&ebb_flows6, &generation);
 	struct ebb_key6 key;

@@ -23,10 +23,17 @@ __u32 ebb_generation = 0;
  */
 __u32 ebb_full[2] = {};
 
+/* Of each generation: one packet in ebb_sample_mask + 1 is counted. A power of two less one. */
+__u32 ebb_sample_mask[2] = {};
+
+/* Hints that found no room in the ring. */
+__u64 ebb_hints_lost = 0;
+
 /* Clang leaves types that occur only in an inner map out of BTF; these keep them in. */
 const struct ebb_key4 *ebb_type_key4 __attribute__((unused));
 const struct ebb_key6 *ebb_type_key6 __attribute__((unused));
 const struct ebb_flow *ebb_type_flow __attribute__((unused));
+const struct ebb_hint *ebb_type_hint __attribute__((unused));
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -92,5 +99,19 @@ struct {
 	__type(key, struct ebb_fragment_key);
 	__type(value, struct ebb_fragment);
 } ebb_fragments SEC(".maps");
+
+/* The owner of a socket; an accepted one has its listener's. Filled by owner.bpf.c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct ebb_socket);
+} ebb_sockets SEC(".maps");
+
+/* struct ebb_hint with the bytes after it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ebb_hints SEC(".maps");
 
 #endif

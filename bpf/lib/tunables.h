@@ -14,9 +14,6 @@ volatile const __u32 ebb_cpus = 1;
 volatile const __u32 ebb_slots = 1;
 volatile const __u32 ebb_slot_mask = 0;
 
-/* Time comes from skb->tstamp, not from the clock: replay of a capture. */
-volatile const __u8 ebb_packet_time = 0;
-
 /*
  * Counters are added to atomically and CPUs share entries. Needed where a
  * program can be preempted by another run of itself on its CPU (PREEMPT_RT).
@@ -29,5 +26,22 @@ volatile const __u8 ebb_fast_path = 1;
 /* UDP destination ports of VXLAN (the IANA's, and Linux' own before it) and Geneve; 0 is none. */
 volatile const __u16 ebb_vxlan_port[2] = {4789, 8472};
 volatile const __u16 ebb_geneve_port = 6081;
+
+/* Number of the network namespace that this instance of the programs is attached in. */
+volatile const __u32 ebb_netns = 0;
+
+/*
+ * A capture is replayed: times come from skb->tstamp, and the length of the
+ * frame on the wire is skb->mark, because the kernel takes only its beginning.
+ */
+volatile const __u8 ebb_replay = 0;
+
+/* Features that user space can turn off. */
+volatile const __u8 ebb_health = 1; /* retransmits, zero windows, round-trip times */
+volatile const __u8 ebb_owner = 1;  /* whose socket it is */
+volatile const __u8 ebb_dns = 1;    /* beginnings of payload, by protocol */
+volatile const __u8 ebb_tls = 1;
+volatile const __u8 ebb_http = 1;
+volatile const __u8 ebb_quic = 1;
 
 #endif

@@ -28,10 +28,13 @@ enum ebb_link {
 struct ebb_rest {
 	__be16 a_port;
 	__be16 b_port;
-	__u32 ifindex;
-	__u32 tags; /* bits 0-7 protocol, 8-19 outermost VLAN id, 20-31 the next one */
-	__u32 cpu;
+	__u32 place;  /* bits 0-15 CPU, 16-18 enum ebb_tunnel, 19-31 slot of the interface */
+	__u32 tags;   /* bits 0-7 protocol, 8-19 outermost VLAN id, 20-31 the next one */
+	__u32 tunnel; /* VNI or GRE key */
 };
+
+#define EBB_PLACE_TUNNEL 16
+#define EBB_PLACE_SLOT	 19
 
 /* The endpoint a is the lower one, by address and then by port. */
 struct ebb_key4 {
@@ -57,7 +60,24 @@ enum ebb_event {
 	EBB_SYNACK = 1,
 	EBB_FIN = 2,
 	EBB_RST = 3,
-	EBB_EVENTS = 4,
+	EBB_ACK = 4, /* the first packet with ACK and without SYN */
+	EBB_EVENTS = 5,
+};
+
+/* One side's TCP, and its socket if that is on this host. */
+struct ebb_side {
+	__u32 next_seq;	   /* after the highest byte sent */
+	__u32 sample_seq;  /* the other side's ACK from here on ends the sample */
+	__u32 sample_at;   /* when it began, in event units; 0: no sample under way */
+	__u32 rtt;	   /* smoothed, from samples, in event units; 0: none yet */
+	__u32 kernel_rtt;  /* the socket's own smoothed RTT in microseconds */
+	__u32 pid;	   /* the socket's owner; 0: unknown */
+	__u32 retransmits; /* segments that begin below next_seq */
+	__u16 zero_windows;
+	__u16 resets;
+	__u16 hint_left; /* bytes of a TLS ClientHello that are still wanted */
+	__u8 hints;	 /* payload beginnings handed to user space */
+	__u8 pad;
 };
 
 struct ebb_flow {
@@ -77,21 +97,61 @@ struct ebb_flow {
 	__u32 event[2][EBB_EVENTS];
 	__u32 last_event;
 	__u32 pad;
+	struct ebb_side tcp[2];
 };
 
 /* Where an interface's totals stand. */
 struct ebb_point {
 	__u32 ifindex; /* 0: free */
+	__u32 netns;   /* ebb_netns of the programs that it is for */
 	__u32 link;    /* enum ebb_link */
+	__u32 pad;
 };
 
-/* One CPU's account of one attach point in one generation: a cache line. */
+/* enum ebb_reason, without "none": a test holds this number against it. */
+#define EBB_TOTAL_REASONS 5
+
+/*
+ * One CPU's account of one attach point in one generation: two cache lines, of
+ * which a recorded packet touches the first.
+ */
 struct ebb_total {
 	struct ebb_counter seen;
 	struct ebb_counter overflow;
 	struct ebb_counter other;
 	__u64 full;    /* packets of overflow that met a full map */
 	__u64 refused; /* packets of overflow that the kernel refused otherwise */
+
+	struct ebb_counter skipped; /* left out by sampling */
+	__u64 run_ns; /* time spent in the program, estimated from one run in EBB_TIMED */
+	__u64 reasons[EBB_TOTAL_REASONS]; /* packets of other */
+};
+
+/* What tc programs know of a socket. */
+struct ebb_socket {
+	__u32 pid; /* thread group id of its owner */
+	__u32 pad;
+};
+
+#define EBB_HINT_SMALL 512
+#define EBB_HINT_LARGE 2048
+
+/*
+ * The beginning of what one side says, or the continuation of a ClientHello
+ * that did not fit into the packet before.
+ */
+struct ebb_hint {
+	__u64 a[2]; /* as in ebb_key6; IPv4 in the lower half of a[0] */
+	__u64 b[2];
+	struct ebb_rest rest;
+	__u64 ns;
+	__u32 seq;	   /* of the first byte; TCP only */
+	__u32 payload_len; /* of the packet */
+	__u16 len;	   /* bytes in data */
+	__u8 side;
+	__u8 family; /* enum ebb_verdict */
+	__u8 continued;
+	__u8 pad[3];
 };
 
 /* Which datagram a fragment belongs to. */

@@ -13,19 +13,21 @@ import (
 // Interface and VLAN are not part of it: a conversation that this host forwards
 // passes two of them and stays one. Addresses that mean something on one link
 // only (link-local, unspecified, broadcast) are another matter: there, scope is
-// the interface's index, else 0. Without pointers the garbage collector need
+// the interface, else zero. Without pointers the garbage collector need
 // not look into the table.
 type key struct {
 	a, b         [16]byte
 	aPort, bPort uint16
 	proto        uint8
-	scope        uint32
+	tunnel       uint8
+	tunnelID     uint32
+	scope        flowbpf.Place
 }
 
 func keyOf(e *flowbpf.Entry) key {
-	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto}
+	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto, tunnel: e.Tunnel, tunnelID: e.TunnelID}
 	if linkScoped(e.A) || linkScoped(e.B) {
-		k.scope = e.Ifindex
+		k.scope = e.Place
 	}
 	return k
 }
@@ -40,16 +42,19 @@ type conversation struct {
 	key             key
 	next            uint32 // in the chain of its bucket, or of unused slots: index + 1
 	firstNS, lastNS int64
-	ifindex         uint32 // of its last record
-	vlan            uint16 // of its last record
-	drain           uint32 // the last drain that had a record of it
+	synNS           int64         // the initiator's first SYN
+	place           flowbpf.Place // of its last record
+	vlan            uint16        // of its last record
+	drain           uint32        // the last drain that had a record of it
 	seen            [2]Seen
 	src             uint8 // the side that is Flow.Src
+	from            uint8 // the same, in the last record
 	initiator       ebbwatch.Initiator
 	state           ebbwatch.ConnState
-	dirA            flowbpf.Direction // the hook that side A's packets pass where they are accounted
+	dirA            flowbpf.Direction // the way side A's packets go where they are accounted: see towards
 	used            bool
 	repeated        bool // more than one record so far
+	timed           bool // its handshake was
 	over            bool // ended; kept for its stragglers
 	fresh           bool // began in an interval whose record is another's; has no record yet
 }

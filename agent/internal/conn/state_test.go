@@ -31,7 +31,7 @@ const microsecond = 1000
 func entry(startNS int64, packets ...packet) *flowbpf.Entry {
 	e := &flowbpf.Entry{
 		A: netip.MustParseAddr("192.0.2.1"), APort: 40000, B: netip.MustParseAddr("192.0.2.2"), BPort: 80,
-		Proto: ebbwatch.ProtoTCP, Ifindex: 1, FirstNS: startNS, FirstSide: packets[0].from,
+		Proto: ebbwatch.ProtoTCP, Place: flowbpf.Place{Ifindex: 1}, Sampling: 1, FirstNS: startNS, FirstSide: packets[0].from,
 	}
 	if packets[0].from == 0 {
 		e.FirstDirection = flowbpf.Egress
@@ -43,6 +43,7 @@ func entry(startNS int64, packets ...packet) *flowbpf.Entry {
 		if p.from == 0 {
 			e.Egress.Add(flowbpf.Counters{Packets: 1, Bytes: 66})
 		}
+		hadACK := ebbwatch.TCPFlags(s.Flags)&ack != 0
 		s.Flags |= uint16(p.flags)
 		first := func(at *int64) {
 			if *at == 0 {
@@ -54,6 +55,9 @@ func entry(startNS int64, packets ...packet) *flowbpf.Entry {
 			first(&s.SYNACKNS)
 		case p.flags&syn != 0:
 			first(&s.SYNNS)
+		}
+		if !hadACK && p.flags&(ack|syn|rst) == ack {
+			first(&s.ACKNS)
 		}
 		if p.flags&ebbwatch.FlagFIN != 0 {
 			first(&s.FINNS)
@@ -131,12 +135,12 @@ func TestTCPStateAndInitiator(t *testing.T) {
 				var f ebbwatch.Flow
 				if way == "in one interval" {
 					table.Begin(at(2e9), 1e9, false)
-					table.Observe(entry(1e9, c.packets...), &f)
+					observe(table, &f, entry(1e9, c.packets...))
 				} else {
 					for i, p := range c.packets {
 						start := int64(i+1) * 1e9
 						table.Begin(at(start+1e9), start, false)
-						if !table.Observe(entry(start+1, p), &f) {
+						if !observe(table, &f, entry(start+1, p)) {
 							t.Fatal("no record")
 						}
 					}
@@ -185,12 +189,12 @@ func TestWhoSpokeFirstInitiatesWhatHasNoConnections(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	var f ebbwatch.Flow
 	table.Begin(at(2e9), 1e9, false)
-	table.Observe(packet{from: 1}.as(ebbwatch.ProtoUDP), &f)
+	observe(table, &f, packet{from: 1}.as(ebbwatch.ProtoUDP))
 	if f.Initiator != ebbwatch.InitiatorFirst || f.SrcPort != 80 || f.ConnState != ebbwatch.StateS0 {
 		t.Errorf("query: initiator %v, source port %d, %v", f.Initiator, f.SrcPort, f.ConnState)
 	}
 	table.Begin(at(3e9), 2e9, false)
-	table.Observe(packet{from: 0}.as(ebbwatch.ProtoUDP), &f)
+	observe(table, &f, packet{from: 0}.as(ebbwatch.ProtoUDP))
 	if f.SrcPort != 80 || f.ConnState != ebbwatch.StateSF || f.SrcPackets != 0 || f.DstPackets != 1 {
 		t.Errorf("answer: source port %d, %v, %d and %d packets", f.SrcPort, f.ConnState, f.SrcPackets, f.DstPackets)
 	}
@@ -201,7 +205,7 @@ func TestFINAfterTheSamesSidesRSTDoesNotCount(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	var f ebbwatch.Flow
 	table.Begin(at(2e9), 1e9, false)
-	table.Observe(entry(1e9, packet{0, syn}, packet{1, synack}, packet{0, fin}, packet{1, rst}, packet{1, fin}), &f)
+	observe(table, &f, entry(1e9, packet{0, syn}, packet{1, synack}, packet{0, fin}, packet{1, rst}, packet{1, fin}))
 	if f.ConnState != ebbwatch.StateRSTR {
 		t.Errorf("conn_state %v, want RSTR", f.ConnState)
 	}

@@ -65,18 +65,20 @@ type Stats struct {
 //
 // # One packet, one record
 //
-// A packet that this host forwards enters by one interface and leaves by
-// another, and both see it. The conversation is accounted where the table met
-// it first; an entry of another interface (or VLAN) in which the same side passes
-// the opposite hook sees the same packets a second time and makes no record
-// (Stats.Repeated counts it). An entry of another interface with the same
-// orientation has other packets of the same conversation (several paths) and
-// does make one. If the first place has gone silent for a whole interval, or its
-// flow map was full and had nothing of the conversation, the second place takes
-// over. At that moment, packets that were between the two interfaces can be
-// recorded twice. So are broadcasts and link-local packets that a bridge passes
-// on: they are accounted link by link. Two conversations between the same
-// endpoints in separate networks of one forwarding host are taken for one.
+// A packet can pass several interfaces of a host: the two that forward it, the
+// ports of a bridge and the bridge, the ends of a veth pair, a device of a tunnel
+// and the one below it. All of them see it, and one of them records it: the one
+// that saw the conversation first, and from then on the same. Another one sees
+// the same packets if they go the other way there (in instead of out), if the two
+// interfaces are stacked on each other, or if it counted exactly the same
+// (Stats.Repeated counts what was not recorded again). Otherwise it has other
+// packets of the conversation, which takes several paths, and makes a record of
+// its own. If the recording place has gone silent for a whole interval, or its
+// flow map was full and had nothing of the conversation, another one takes over:
+// at that moment, packets that were between the two can be recorded twice. So are
+// broadcasts and link-local packets that a bridge passes on: they are accounted
+// link by link. Two conversations between the same endpoints in separate networks
+// of one forwarding host are taken for one, unless they are in different tunnels.
 type Table struct {
 	cfg   Config
 	slots slots
@@ -87,12 +89,15 @@ type Table struct {
 	startNS int64 // when the interval began
 	drain   uint32
 	full    bool
-	name    func(ifindex uint32) string
+
+	interfaces Interfaces
+	seen       []sighting // of the group at hand
+	rec        Record     // the last one made
 }
 
-// NewTable returns an empty table. name gives the name of an interface.
-func NewTable(cfg Config, name func(ifindex uint32) string) *Table {
-	return &Table{cfg: cfg, name: name, slots: newSlots(cfg.MaxConversations)}
+// NewTable returns an empty table.
+func NewTable(cfg Config, interfaces Interfaces) *Table {
+	return &Table{cfg: cfg, interfaces: interfaces, slots: newSlots(cfg.MaxConversations)}
 }
 
 // Stats returns the counters.
@@ -108,35 +113,82 @@ func (t *Table) Begin(clock hostclock.Reading, startNS int64, full bool) {
 	t.drain++
 }
 
-// Observe merges one entry of the drain and makes its record in f. It reports
-// whether there is one: not for an entry that repeats another's packets.
-func (t *Table) Observe(e *flowbpf.Entry, f *ebbwatch.Flow) bool {
-	k := keyOf(e)
-	dirA := e.FirstDirection
-	if e.FirstSide != 0 {
-		dirA = 1 - dirA
+// Record is what Observe makes of an entry.
+type Record struct {
+	ebbwatch.Flow
+	Key flowbpf.Key // of the conversation, in the order of the datapath
+	Src uint8       // the side of Key that is Flow.Src
+}
+
+// Observe merges the entries of a drain that have the same endpoints, and calls
+// emit with each record that they make: mostly one, none if they repeat what was
+// recorded before. The record is valid until emit returns. It changes the group.
+func (t *Table) Observe(group []flowbpf.Entry, emit func(*Record)) {
+	seen := t.sort(group)
+	for i := range seen {
+		e := seen[i].e
+		if seen[i].repeats >= 0 {
+			t.repeated(e)
+			continue
+		}
+		k := keyOf(e)
+		names := ""
+		if len(seen) > 1 {
+			names = t.complete(i)
+		}
+		if r := t.observe(&k, e); r != nil {
+			r.Interfaces = names
+			emit(r)
+		}
 	}
-	c := t.slots.find(&k)
+}
+
+// repeated counts packets that are recorded elsewhere.
+func (t *Table) repeated(e *flowbpf.Entry) {
+	for i := range e.Side {
+		t.stats.Repeated.Add(ebbwatch.Counter(e.Side[i].Counters))
+	}
+}
+
+// observe makes the record of one entry, nil if its packets were recorded in
+// the interval before, at another place.
+func (t *Table) observe(k *key, e *flowbpf.Entry) *Record {
+	c := t.slots.find(k)
 	if c != nil && c.drain != t.drain && c.restarts(e) {
 		t.slots.remove(c)
 		c = nil
 	}
+	if c == nil && k.tunnel != 0 {
+		outside := *k
+		outside.tunnel, outside.tunnelID = 0, 0
+		if o := t.slots.find(&outside); o != nil && t.recent(o) {
+			t.repeated(e)
+			return nil
+		}
+	}
 	known := c != nil
 	if !known {
-		c = t.add(&k, e)
-		c.dirA, c.ifindex, c.vlan = dirA, e.Ifindex, e.VLAN
+		c = t.add(k, e)
+		c.dirA, c.place, c.vlan = towards(e), e.Place, e.VLAN
 	}
-	if c.dirA != dirA && (c.ifindex != e.Ifindex || c.vlan != e.VLAN) {
-		if c.drain == t.drain || !t.full && c.drain+1 == t.drain {
-			for i := range e.Side {
-				t.stats.Repeated.Add(ebbwatch.Counter(e.Side[i].Counters))
-			}
-			return false
+	if c.place != e.Place || c.vlan != e.VLAN {
+		same := c.dirA != towards(e) || t.interfaces.Related(c.place, e.Place)
+		if same && c.drain != t.drain && t.recent(c) {
+			t.repeated(e)
+			return nil
 		}
-		c.dirA = dirA
+		c.dirA = towards(e)
 	}
-	t.record(c, e, known, f)
-	return true
+	t.rec = Record{Key: flowbpf.Key{A: k.a, B: k.b, APort: k.aPort, BPort: k.bPort, Proto: k.proto, Tunnel: k.tunnel, TunnelID: k.tunnelID}}
+	t.record(c, e, known, &t.rec.Flow)
+	t.rec.Src = c.from
+	return &t.rec
+}
+
+// recent reports whether c's packets of this interval can be expected to be
+// recorded where those before were.
+func (t *Table) recent(c *conversation) bool {
+	return c.drain == t.drain || !t.full && c.drain+1 == t.drain
 }
 
 // restarts reports whether e opens a new conversation between known endpoints:
@@ -172,23 +224,27 @@ func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatc
 		c.seen[i] = observed(c.seen[i], &e.Side[i], since)
 	}
 	c.firstNS, c.lastNS = min(c.firstNS, e.FirstNS), max(c.lastNS, e.LastNS)
-	c.ifindex, c.vlan, c.drain = e.Ifindex, e.VLAN, t.drain
+	c.place, c.vlan, c.drain = e.Place, e.VLAN, t.drain
 	c.state = State(e.Proto, c.seen[c.src], c.seen[1-c.src])
 	c.over = over(e.Proto, c.state)
 
-	src, dst := &e.Side[c.src], &e.Side[1-c.src]
+	src, dst, n := &e.Side[c.src], &e.Side[1-c.src], uint64(max(1, e.Sampling))
 	*f = ebbwatch.Flow{
 		Start: t.clock.Time(e.FirstNS), End: t.clock.Time(e.LastNS),
 		Src: e.A, SrcPort: e.APort, Dst: e.B, DstPort: e.BPort,
-		Proto: e.Proto, Initiator: c.initiator, Interface: t.name(e.Ifindex), VLAN: e.VLAN,
-		SrcPackets: src.Packets, SrcBytes: src.Bytes, DstPackets: dst.Packets, DstBytes: dst.Bytes,
+		Proto: e.Proto, Initiator: c.initiator, Interface: t.interfaces.Name(e.Place), NetNS: t.interfaces.NetNS(e.Place), VLAN: e.VLAN,
+		Tunnel: ebbwatch.Tunnel(e.Tunnel), TunnelID: e.TunnelID,
+		SrcPackets: src.Packets * n, SrcBytes: src.Bytes * n, DstPackets: dst.Packets * n, DstBytes: dst.Bytes * n,
 		SrcFlags: ebbwatch.TCPFlags(src.Flags), DstFlags: ebbwatch.TCPFlags(dst.Flags),
 		ConnState: c.state, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
-		AgeMS: age, Final: c.over, Sampling: 1,
+		AgeMS: age, Final: c.over, Sampling: uint32(n),
+		SrcHealth: health(src, n), DstHealth: health(dst, n), HandshakeUS: c.handshake(e), RTTUS: roundTrip(src, dst),
+		SrcOwner: ebbwatch.Owner{PID: src.PID}, DstOwner: ebbwatch.Owner{PID: dst.PID},
 	}
 	if c.src == 1 {
 		f.Src, f.SrcPort, f.Dst, f.DstPort = e.B, e.BPort, e.A, e.APort
 	}
+	c.from = c.src
 	if known && c.over && reopened != 0 {
 		t.reopen(c, e, reopened)
 	}
@@ -199,7 +255,7 @@ func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatc
 // stand in the record of the one that ended; the next record is the new one's first.
 func (t *Table) reopen(c *conversation, e *flowbpf.Entry, synNS int64) {
 	n := conversation{
-		key: c.key, firstNS: synNS, lastNS: c.lastNS, ifindex: c.ifindex, vlan: c.vlan, drain: c.drain, dirA: c.dirA,
+		key: c.key, firstNS: synNS, lastNS: c.lastNS, place: c.place, vlan: c.vlan, drain: c.drain, dirA: c.dirA, from: c.from,
 		initiator: ebbwatch.InitiatorSYN, used: true, fresh: true,
 	}
 	if e.Side[1].SYNNS == synNS {
@@ -290,7 +346,8 @@ func (t *Table) patience(c *conversation) time.Duration {
 func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 	last := t.clock.Time(c.lastNS)
 	*f = ebbwatch.Flow{
-		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.name(c.ifindex), VLAN: c.vlan,
+		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.interfaces.Name(c.place), NetNS: t.interfaces.NetNS(c.place), VLAN: c.vlan,
+		Tunnel: ebbwatch.Tunnel(c.key.tunnel), TunnelID: c.key.tunnelID,
 		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
 		ConnState: c.state, AgeMS: t.age(c), Final: true, Sampling: 1,
 	}

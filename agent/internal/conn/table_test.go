@@ -21,19 +21,61 @@ func at(ns int64) hostclock.Reading {
 
 func newTable(t *testing.T, cfg Config) *Table {
 	t.Helper()
-	return NewTable(cfg, func(i uint32) string { return "if" + strconv.Itoa(int(i)) })
+	return NewTable(cfg, links{})
+}
+
+// links are interfaces called by their index, of which some are stacked.
+type links [][2]uint32
+
+func (links) Name(p flowbpf.Place) string { return "if" + strconv.Itoa(int(p.Ifindex)) }
+
+func (links) NetNS(p flowbpf.Place) string {
+	if p.NetNS == 0 {
+		return ""
+	}
+	return "ns" + strconv.Itoa(int(p.NetNS))
+}
+
+func (l links) Related(a, b flowbpf.Place) bool {
+	for _, pair := range l {
+		if pair == [2]uint32{a.Ifindex, b.Ifindex} || pair == [2]uint32{b.Ifindex, a.Ifindex} {
+			return true
+		}
+	}
+	return false
+}
+
+// groups are the entries as a drain hands them out: those of the same endpoints together.
+func groups(entries []*flowbpf.Entry) [][]flowbpf.Entry {
+	var all [][]flowbpf.Entry
+	index := make(map[flowbpf.Key]int)
+	for _, e := range entries {
+		k := e.Key()
+		k.Tunnel, k.TunnelID = 0, 0
+		i, ok := index[k]
+		if !ok {
+			i = len(all)
+			index[k] = i
+			all = append(all, nil)
+		}
+		all[i] = append(all[i], *e)
+	}
+	return all
 }
 
 const second = int64(time.Second)
 
+// observe puts the record of one entry into f, and reports whether there is one.
+func observe(table *Table, f *ebbwatch.Flow, e *flowbpf.Entry) (made bool) {
+	table.Observe([]flowbpf.Entry{*e}, func(r *Record) { *f, made = r.Flow, true })
+	return made
+}
+
 // drain runs one interval of a second that ends at endNS.
 func drain(table *Table, endNS int64, entries ...*flowbpf.Entry) (records, finals []ebbwatch.Flow) {
 	table.Begin(at(endNS), endNS-second, false)
-	for _, e := range entries {
-		var f ebbwatch.Flow
-		if table.Observe(e, &f) {
-			records = append(records, f)
-		}
+	for _, g := range groups(entries) {
+		table.Observe(g, func(r *Record) { records = append(records, r.Flow) })
 	}
 	table.Expire(func(f *ebbwatch.Flow) { finals = append(finals, *f) })
 	return records, finals
@@ -42,14 +84,14 @@ func drain(table *Table, endNS int64, entries ...*flowbpf.Entry) (records, final
 func TestRecordCarriesTheInterval(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	e := entry(5*second, packet{1, syn}, packet{0, synack}, packet{1, ack})
-	e.VLAN, e.Ifindex = 7, 3
+	e.VLAN, e.Place = 7, flowbpf.Place{Ifindex: 3}
 	records, _ := drain(table, 6*second, e)
 	want := ebbwatch.Flow{
 		Start: epoch.Add(5 * time.Second), End: epoch.Add(5*time.Second + 2*time.Microsecond),
 		Src: netip.MustParseAddr("192.0.2.2"), SrcPort: 80, Dst: netip.MustParseAddr("192.0.2.1"), DstPort: 40000,
 		Proto: ebbwatch.ProtoTCP, Initiator: ebbwatch.InitiatorSYN, Interface: "if3", VLAN: 7,
 		SrcPackets: 2, SrcBytes: 132, DstPackets: 1, DstBytes: 66, SrcFlags: syn | ack, DstFlags: synack,
-		ConnState: ebbwatch.StateS1, Sampling: 1,
+		ConnState: ebbwatch.StateS1, Sampling: 1, HandshakeUS: 2,
 	}
 	if len(records) != 1 || records[0] != want {
 		t.Errorf("got  %+v\nwant %+v", records, want)
@@ -203,7 +245,7 @@ func TestSlotsKeepWhatAMapWouldKeep(t *testing.T) {
 // mirrored is e as another interface sees it that forwards the same packets.
 func mirrored(e *flowbpf.Entry, ifindex uint32) *flowbpf.Entry {
 	m := *e
-	m.Ifindex, m.FirstDirection = ifindex, 1-e.FirstDirection
+	m.Place.Ifindex, m.FirstDirection = ifindex, 1-e.FirstDirection
 	return &m
 }
 
@@ -243,7 +285,7 @@ func TestBothEndsSendFromOneAddress(t *testing.T) { // as in duplicate address d
 	table := newTable(t, DefaultConfig())
 	e := packet{from: 0}.as(ebbwatch.ProtoUDP)
 	drain(table, 2*second, e)
-	if records, _ := drain(table, 3*second, mirrored(e, e.Ifindex)); len(records) != 1 {
+	if records, _ := drain(table, 3*second, mirrored(e, e.Place.Ifindex)); len(records) != 1 {
 		t.Errorf("%+v", records)
 	}
 }
@@ -264,7 +306,7 @@ func TestTwoPathsOfOneConversationAreBothRecorded(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
 	other := entry(second, packet{0, data})
-	other.Ifindex = 2
+	other.Place.Ifindex = 2
 	records, _ := drain(table, 2*second, e, other)
 	if len(records) != 2 || records[1].Interface != "if2" || records[1].AgeMS == 0 {
 		t.Fatalf("%+v", records)
@@ -288,11 +330,8 @@ func TestSecondInterfaceTakesOver(t *testing.T) {
 		e := entry(second, packet{0, syn}, packet{1, synack}, packet{0, ack})
 		drain(table, 2*second, e, mirrored(e, 2))
 		table.Begin(at(c.next), c.next-second, c.full)
-		var f ebbwatch.Flow
 		got := 0
-		if table.Observe(mirrored(entry(c.next-second, packet{0, data}), 2), &f) {
-			got++
-		}
+		table.Observe([]flowbpf.Entry{*mirrored(entry(c.next-second, packet{0, data}), 2)}, func(*Record) { got++ })
 		if got != c.want {
 			t.Errorf("%s: %d records, want %d", c.name, got, c.want)
 		}

@@ -20,16 +20,20 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
 )
 
-// maxRows is how many records go into one batch. Even with the largest values
-// in every column, so many stay below ebbwatch.MaxBatchEncoded.
-const maxRows = 5000
+// maxRows is how many records go into one batch, maxNames how many bytes of
+// names. Even with the largest values in every column, and names that cannot be
+// compressed, so many stay below ebbwatch.MaxBatchEncoded.
+const (
+	maxRows  = 2500
+	maxNames = 256 << 10
+)
 
 // maxAttach is how many attach points one batch can tell of: the contract's limit.
 const maxAttach = 4096
 
 // Datapath is the source: a *flowbpf.Datapath.
 type Datapath interface {
-	Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error)
+	Drain(visit func([]flowbpf.Entry)) ([]flowbpf.Totals, error)
 	Full() bool
 	MapBytes() uint64
 }
@@ -42,6 +46,16 @@ type Sink interface {
 	Enqueue(...publish.Message)
 }
 
+// Annotator adds to records what other parts of the agent know about their
+// conversations.
+type Annotator interface {
+	// Begin is called when the interval's packets are all counted, before the first record.
+	Begin()
+	Annotate(*conn.Record)
+	// End emits records without packets for what was left over.
+	End(emit func(*ebbwatch.Flow))
+}
+
 // Drainer drains one datapath. Make it with New.
 type Drainer struct {
 	// Interval is the time from one drain to the next.
@@ -49,8 +63,9 @@ type Drainer struct {
 	Datapath Datapath
 	Table    *conn.Table
 	Sink     Sink
-	// Name gives the name of an interface, also of one that is gone.
-	Name func(ifindex uint32) string
+	// Interfaces names the places, also those that are gone.
+	Interfaces conn.Interfaces
+	Annotator  Annotator // may be nil
 	// Drained is called after each drain: interfaces that were removed before it
 	// need no name any more. May be nil.
 	Drained func()
@@ -70,7 +85,7 @@ type Drainer struct {
 	current     *ebbwatch.Batch
 	messages    []publish.Message
 	recorded    ebbwatch.Counter
-	flow        ebbwatch.Flow
+	begun       bool // the annotator has
 }
 
 // Register registers the drainer's metrics. Call it once, before Run.
@@ -124,7 +139,11 @@ func (d *Drainer) drain() error {
 		at := time.Now()
 		d.succeeded.Store(&at)
 	}
-	d.Table.Expire(func(f *ebbwatch.Flow) { d.append(f) })
+	if d.Annotator != nil {
+		d.annotating()
+		d.Annotator.End(d.append)
+	}
+	d.Table.Expire(d.append)
 	d.finish(totals)
 	d.last = now
 	if d.Drained != nil {
@@ -143,7 +162,7 @@ func (d *Drainer) begin() {
 	d.rest.Reset()
 	d.current = &d.first
 	d.messages = d.messages[:0]
-	d.recorded = ebbwatch.Counter{}
+	d.recorded, d.begun = ebbwatch.Counter{}, false
 	d.envelope(&d.first)
 }
 
@@ -156,14 +175,29 @@ func (d *Drainer) envelope(b *ebbwatch.Batch) {
 	b.Losses = append(b.Losses, ebbwatch.Loss{Name: "conversations_evicted", Count: d.stats.Evicted}, ebbwatch.Loss{Name: "drains_failed", Count: d.failed})
 }
 
-func (d *Drainer) visit(e *flowbpf.Entry) {
-	if d.Table.Observe(e, &d.flow) {
-		d.append(&d.flow)
+func (d *Drainer) visit(group []flowbpf.Entry) {
+	d.annotating()
+	d.Table.Observe(group, d.observe)
+}
+
+// annotating begins the annotator once in a drain, as late as can be: then all
+// packets of the interval are counted.
+func (d *Drainer) annotating() {
+	if d.Annotator != nil && !d.begun {
+		d.begun = true
+		d.Annotator.Begin()
 	}
 }
 
+func (d *Drainer) observe(r *conn.Record) {
+	if d.Annotator != nil {
+		d.Annotator.Annotate(r)
+	}
+	d.append(&r.Flow)
+}
+
 func (d *Drainer) append(f *ebbwatch.Flow) {
-	if d.current.Len() >= maxRows {
+	if d.current.Len() >= maxRows || d.current.NameBytes() >= maxNames {
 		if d.current == &d.rest {
 			d.encode(&d.rest)
 			d.rest.Reset()
@@ -204,24 +238,27 @@ func (d *Drainer) finish(totals []flowbpf.Totals) {
 // records tell the same as they do.
 func (d *Drainer) account(totals []flowbpf.Totals) {
 	var recorded ebbwatch.Counter
+	sampling := uint64(1)
 	for i := range totals {
 		t := &totals[i]
-		if t.Ifindex == 0 {
+		if t.Place.Ifindex == 0 {
 			continue // the kernel's test runs
 		}
+		sampling = max(1, uint64(t.Sampling)) // the same for all
 		recorded.Add(ebbwatch.Counter(t.Recorded))
 		d.balance(t)
-		name := d.Name(t.Ifindex)
-		d.metrics.observe(name, t)
+		name, netns := d.Interfaces.Name(t.Place), d.Interfaces.NetNS(t.Place)
+		d.metrics.observe(name, netns, t)
 		if len(d.first.Attach) >= maxAttach {
 			d.metrics.imbalances.Inc()
 			d.Log.Error("more attach points than one batch can tell of", "interface", name, "limit", maxAttach)
 			continue
 		}
 		d.first.Attach = append(d.first.Attach, ebbwatch.AttachPoint{
-			Interface: name, Egress: t.Direction == flowbpf.Egress,
+			Interface: name, NetNS: netns, Egress: t.Direction == flowbpf.Egress,
 			Seen: ebbwatch.Counter(t.Seen), Recorded: ebbwatch.Counter(t.Recorded),
 			Overflow: ebbwatch.Counter(t.Overflow), Other: ebbwatch.Counter(t.Other),
+			Skipped: ebbwatch.Counter(t.Skipped), Reasons: reasons(t),
 		})
 	}
 	d.metrics.forget()
@@ -229,12 +266,24 @@ func (d *Drainer) account(totals []flowbpf.Totals) {
 	repeated := ebbwatch.Counter{Packets: stats.Repeated.Packets - d.stats.Repeated.Packets, Bytes: stats.Repeated.Bytes - d.stats.Repeated.Bytes}
 	d.metrics.table(stats, d.stats)
 	d.stats = stats
-	d.recorded.Add(repeated)
+	// Records are scaled by the sampling rate, counters of attach points are not.
+	d.recorded.Add(ebbwatch.Counter{Packets: repeated.Packets * sampling, Bytes: repeated.Bytes * sampling})
+	recorded = ebbwatch.Counter{Packets: recorded.Packets * sampling, Bytes: recorded.Bytes * sampling}
 	if d.recorded != recorded {
 		d.metrics.imbalances.Inc()
 		d.Log.Error("records do not add up to the attach points' totals", "records_packets", d.recorded.Packets, "records_bytes", d.recorded.Bytes,
 			"attach_packets", recorded.Packets, "attach_bytes", recorded.Bytes)
 	}
+}
+
+// reasons are those that occurred.
+func reasons(t *flowbpf.Totals) (list []ebbwatch.Loss) {
+	for i, name := range flowbpf.ReasonNames() {
+		if t.Reasons[i] != 0 {
+			list = append(list, ebbwatch.Loss{Name: name, Count: t.Reasons[i]})
+		}
+	}
+	return list
 }
 
 var errExcess = errors.New("more recorded than seen")
@@ -249,11 +298,12 @@ func (d *Drainer) balance(t *flowbpf.Totals) {
 	known := t.Recorded
 	known.Add(t.Overflow)
 	known.Add(t.Other)
+	known.Add(t.Skipped)
 	if known.Packets > t.Seen.Packets || known.Bytes > t.Seen.Bytes {
-		d.Log.Error("attach point does not balance", "ifindex", t.Ifindex, "direction", t.Direction, "error", errExcess)
+		d.Log.Error("attach point does not balance", "ifindex", t.Place.Ifindex, "direction", t.Direction, "error", errExcess)
 		return
 	}
-	d.Log.Error("attach point does not balance, the rest counts as overflow", "ifindex", t.Ifindex, "direction", t.Direction,
+	d.Log.Error("attach point does not balance, the rest counts as overflow", "ifindex", t.Place.Ifindex, "direction", t.Direction,
 		"packets", t.Seen.Packets-known.Packets, "bytes", t.Seen.Bytes-known.Bytes)
 	t.Overflow.Add(flowbpf.Counters{Packets: t.Seen.Packets - known.Packets, Bytes: t.Seen.Bytes - known.Bytes})
 }

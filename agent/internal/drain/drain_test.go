@@ -38,14 +38,14 @@ type step struct {
 func (s *script) Full() bool       { return false }
 func (s *script) MapBytes() uint64 { return 0 }
 
-func (s *script) Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error) {
+func (s *script) Drain(visit func([]flowbpf.Entry)) ([]flowbpf.Totals, error) {
 	if s.next == len(s.steps) {
 		return nil, nil
 	}
 	st := s.steps[s.next]
 	s.next++
 	for i := range st.flows {
-		e := flowbpf.Entry{A: netip.MustParseAddr("192.0.2.1"), B: netip.MustParseAddr("192.0.2.2"), APort: uint16(i + 1), BPort: 53, Proto: ebbwatch.ProtoUDP, Ifindex: 1}
+		e := flowbpf.Entry{A: netip.MustParseAddr("192.0.2.1"), B: netip.MustParseAddr("192.0.2.2"), APort: uint16(i + 1), BPort: 53, Proto: ebbwatch.ProtoUDP, Place: flowbpf.Place{Ifindex: 1}, Sampling: 1}
 		clock, err := hostclock.Now()
 		if err != nil {
 			return nil, err
@@ -53,10 +53,17 @@ func (s *script) Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error) {
 		e.FirstNS = clock.MonoNS
 		e.LastNS = e.FirstNS
 		e.Side[0].Counters = flowbpf.Counters{Packets: 1, Bytes: 100}
-		visit(&e)
+		visit([]flowbpf.Entry{e})
 	}
 	return st.totals, st.err
 }
+
+// interfaces is a host with one.
+type interfaces struct{}
+
+func (interfaces) Name(flowbpf.Place) string       { return "eth0" }
+func (interfaces) NetNS(flowbpf.Place) string      { return "" }
+func (interfaces) Related(_, _ flowbpf.Place) bool { return false }
 
 // sink keeps what a real publisher has encoded.
 type sink struct {
@@ -76,8 +83,7 @@ func run(t *testing.T, steps ...step) (batches []ebbwatch.Batch, reg *prometheus
 	}
 	out := &sink{Publisher: publisher}
 	synctest.Test(t, func(t *testing.T) {
-		name := func(uint32) string { return "eth0" }
-		d := &drain.Drainer{Interval: 5 * time.Second, Datapath: &script{steps: steps}, Table: conn.NewTable(conn.DefaultConfig(), name), Sink: out, Name: name, Log: log}
+		d := &drain.Drainer{Interval: 5 * time.Second, Datapath: &script{steps: steps}, Table: conn.NewTable(conn.DefaultConfig(), interfaces{}), Sink: out, Interfaces: interfaces{}, Log: log}
 		d.Register(reg)
 		// One drain at each tick, and one at the end.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(len(steps)-1)*5*time.Second+time.Second)
@@ -123,7 +129,7 @@ func value(t *testing.T, reg *prometheus.Registry, name string) float64 {
 }
 
 func TestQuietDrainStillSendsItsSignOfLife(t *testing.T) {
-	batches, _ := run(t, step{totals: []flowbpf.Totals{{Ifindex: 1}, {Ifindex: 1, Direction: flowbpf.Egress}}}, step{})
+	batches, _ := run(t, step{totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}}, {Place: flowbpf.Place{Ifindex: 1}, Direction: flowbpf.Egress}}}, step{})
 	if len(batches) != 2 {
 		t.Fatalf("%d batches of 2 drains", len(batches))
 	}
@@ -134,7 +140,7 @@ func TestQuietDrainStillSendsItsSignOfLife(t *testing.T) {
 }
 
 func TestLargeDrainTakesSeveralBatchesWithTheProofInTheFirst(t *testing.T) {
-	batches, reg := run(t, step{flows: 12_345, totals: []flowbpf.Totals{{Ifindex: 1, Seen: count(12_345), Recorded: count(12_345)}}})
+	batches, reg := run(t, step{flows: 12_345, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(12_345), Recorded: count(12_345)}}})
 	if len(batches) != 3 {
 		t.Fatalf("%d batches", len(batches))
 	}
@@ -158,8 +164,8 @@ func TestLargeDrainTakesSeveralBatchesWithTheProofInTheFirst(t *testing.T) {
 
 func TestFailedDrainIsToldAsOverflowAndCounted(t *testing.T) {
 	batches, reg := run(t,
-		step{flows: 3, totals: []flowbpf.Totals{{Ifindex: 1, Seen: count(10), Recorded: count(3), Other: count(1)}}, err: errors.New("batch lookup: out of memory")},
-		step{flows: 1, totals: []flowbpf.Totals{{Ifindex: 1, Seen: count(1), Recorded: count(1)}}})
+		step{flows: 3, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(10), Recorded: count(3), Other: count(1)}}, err: errors.New("batch lookup: out of memory")},
+		step{flows: 1, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(1), Recorded: count(1)}}})
 	if len(batches) != 2 || batches[0].Len() != 3 || batches[1].Len() != 1 {
 		t.Fatalf("%d batches", len(batches))
 	}
@@ -183,14 +189,14 @@ func TestFailedDrainIsToldAsOverflowAndCounted(t *testing.T) {
 }
 
 func TestRecordsThatDoNotAddUpAreNoticed(t *testing.T) {
-	_, reg := run(t, step{flows: 2, totals: []flowbpf.Totals{{Ifindex: 1, Seen: count(3), Recorded: count(3)}}})
+	_, reg := run(t, step{flows: 2, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(3), Recorded: count(3)}}})
 	if n := value(t, reg, "ebbwatch_agent_imbalances_total"); n != 1 {
 		t.Errorf("%v imbalances", n)
 	}
 }
 
 func TestMetricsHaveHelpThatSaysWhatToDo(t *testing.T) {
-	_, reg := run(t, step{flows: 1, totals: []flowbpf.Totals{{Ifindex: 1, Seen: count(1), Recorded: count(1)}}})
+	_, reg := run(t, step{flows: 1, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(1), Recorded: count(1)}}})
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil {
 		t.Fatal(err)

@@ -10,8 +10,10 @@ import (
 
 type metrics struct {
 	flows                               []prometheus.Counter // by conn_state
-	names                               map[string]bool      // interfaces; true: in this drain's totals
-	packets, bytes                      *prometheus.CounterVec
+	names                               map[[2]string]bool   // interfaces and their namespaces; true: in this drain's totals
+	packets, bytes, unrecorded          *prometheus.CounterVec
+	runSeconds                          prometheus.Counter
+	sampling                            prometheus.Gauge
 	full, refused                       prometheus.Counter
 	duration                            prometheus.Histogram
 	lastDrain, conversations            prometheus.Gauge
@@ -25,19 +27,23 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_" + name, Help: help})
 	}
 	perPoint := func(name, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_" + name, Help: help}, []string{"interface", "direction", "account"})
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_" + name, Help: help}, []string{"interface", "netns", "direction", "account"})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebbwatch_agent_" + name, Help: help})
 	}
-	const accounts = " by account: seen = recorded + overflow + other, exactly. Overflow found no room in the flow map: raise datapath.max_flows or shorten drain_interval. Other is not IP."
+	const accounts = " by account: seen = recorded + overflow + other + skipped, exactly. Overflow found no room in the flow map: raise datapath.max_flows or shorten drain_interval. Other is not IP or cannot be read: see unrecorded_packets_total. Skipped was left out by sampling."
 	flows := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_flows_total", Help: "Flow records made, by conn_state."}, []string{"conn_state"})
 	m := &metrics{
-		names:   make(map[string]bool),
+		names:   make(map[[2]string]bool),
 		packets: perPoint("packets_total", "Packets that passed an attach point,"+accounts),
 		bytes:   perPoint("bytes_total", "Bytes that passed an attach point,"+accounts),
-		full:    counter("map_full_packets_total", "Packets in overflow because the flow map was full. Raise datapath.max_flows or shorten drain_interval."),
-		refused: counter("map_refused_packets_total", "Packets in overflow because the kernel refused the insert for another reason than a full map (busy, no memory). A few are harmless; many: check the memory limit of the agent's cgroup."),
+		unrecorded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_unrecorded_packets_total",
+			Help: "Packets in no flow record, by reason. not_ip (ARP and such) is normal; truncated, bad_header and too_deep are damaged or hostile packets; unknown_link is an interface whose frames cannot be read: exclude it."}, []string{"reason"}),
+		runSeconds: counter("program_seconds_total", "Processor time of the BPF programs on packets, estimated from one run in 256. rate() of it is the share of one core."),
+		sampling:   gauge("sampling", "Packets are counted 1 in this many; records are scaled. Above 1, the CPU budget (cpu_budget) is exceeded."),
+		full:       counter("map_full_packets_total", "Packets in overflow because the flow map was full. Raise datapath.max_flows or shorten drain_interval."),
+		refused:    counter("map_refused_packets_total", "Packets in overflow because the kernel refused the insert for another reason than a full map (busy, no memory). A few are harmless; many: check the memory limit of the agent's cgroup."),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ebbwatch_agent_drain_seconds",
 			Help: "Time from the swap of the maps to the encoded batches. Should stay far below drain_interval.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		lastDrain:       gauge("last_drain_timestamp_seconds", "Time of the last drain. Alert when it is older than a few drain intervals."),
@@ -53,19 +59,26 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 	for s := ebbwatch.StateOTH; s <= ebbwatch.StateSHR; s++ {
 		m.flows = append(m.flows, flows.WithLabelValues(s.String()))
 	}
-	reg.MustRegister(flows, m.packets, m.bytes, m.full, m.refused, m.duration, m.lastDrain, m.conversations, m.drainErrors, m.imbalances, m.clockSteps,
+	reg.MustRegister(flows, m.packets, m.bytes, m.unrecorded, m.runSeconds, m.sampling, m.full, m.refused, m.duration, m.lastDrain, m.conversations, m.drainErrors, m.imbalances, m.clockSteps,
 		m.evicted, m.expired, m.repeatedPackets, m.repeatedBytes,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ebbwatch_agent_map_bytes", Help: "Kernel memory of the BPF maps when full, in bytes. Follows datapath.max_flows."},
 			func() float64 { return float64(mapBytes()) }))
 	return m
 }
 
-func (m *metrics) observe(name string, t *flowbpf.Totals) {
-	for account, c := range map[string]flowbpf.Counters{"seen": t.Seen, "recorded": t.Recorded, "overflow": t.Overflow, "other": t.Other} {
-		m.packets.WithLabelValues(name, t.Direction.String(), account).Add(float64(c.Packets))
-		m.bytes.WithLabelValues(name, t.Direction.String(), account).Add(float64(c.Bytes))
+func (m *metrics) observe(name, netns string, t *flowbpf.Totals) {
+	for account, c := range map[string]flowbpf.Counters{"seen": t.Seen, "recorded": t.Recorded, "overflow": t.Overflow, "other": t.Other, "skipped": t.Skipped} {
+		m.packets.WithLabelValues(name, netns, t.Direction.String(), account).Add(float64(c.Packets))
+		m.bytes.WithLabelValues(name, netns, t.Direction.String(), account).Add(float64(c.Bytes))
 	}
-	m.names[name] = true
+	for i, reason := range flowbpf.ReasonNames() {
+		if t.Reasons[i] != 0 {
+			m.unrecorded.WithLabelValues(reason).Add(float64(t.Reasons[i]))
+		}
+	}
+	m.runSeconds.Add(float64(t.RunNS) / 1e9)
+	m.sampling.Set(float64(t.Sampling))
+	m.names[[2]string{name, netns}] = true
 	m.full.Add(float64(t.Full))
 	m.refused.Add(float64(t.Refused))
 }
@@ -79,8 +92,8 @@ func (m *metrics) forget() {
 			continue
 		}
 		delete(m.names, name)
-		m.packets.DeletePartialMatch(prometheus.Labels{"interface": name})
-		m.bytes.DeletePartialMatch(prometheus.Labels{"interface": name})
+		m.packets.DeletePartialMatch(prometheus.Labels{"interface": name[0], "netns": name[1]})
+		m.bytes.DeletePartialMatch(prometheus.Labels{"interface": name[0], "netns": name[1]})
 	}
 }
 

@@ -37,59 +37,67 @@ type attachment struct {
 // (InfiniBand, say) everything is counted as other.
 //
 // The tcx links and their programs end with the process, however it ends.
-func (d *Datapath) Attach(ifindex int) error {
+//
+// It must be called on a thread that is in the place's network namespace, and so
+// must Detach where tc is in use.
+func (d *Datapath) Attach(place Place) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.attached[ifindex] != nil {
+	if d.attached[place] != nil {
 		return ErrAttached
 	}
 	if len(d.attached) >= int(d.cfg.MaxInterfaces) {
 		return ErrTooMany
 	}
+	ifindex := int(place.Ifindex)
 	l, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return fmt.Errorf("find interface %d: %w", ifindex, err)
 	}
-	if err := d.register(uint32(ifindex), linkOf(l.Attrs().EncapType)); err != nil {
+	progs, err := d.instance(place.NetNS)
+	if err != nil {
+		return err
+	}
+	if err := d.register(place, linkOf(l.Attrs().EncapType)); err != nil {
 		return err
 	}
 	a := &attachment{}
-	d.attached[ifindex] = a
+	d.attached[place] = a
 	dirs := []Direction{Ingress, Egress}
 	if l.Attrs().EncapType == "loopback" {
 		dirs = dirs[:1]
 	}
 	for _, dir := range dirs {
-		if err := d.hook(a, ifindex, dir); err != nil {
-			return errors.Join(fmt.Errorf("attach %s %s of interface %d: %w", d.mode, dir, ifindex, err), d.detach(ifindex))
+		if err := d.hook(a, ifindex, dir, progs[dir]); err != nil {
+			return errors.Join(fmt.Errorf("attach %s %s of interface %d: %w", d.mode, dir, ifindex, err), d.detach(place))
 		}
 	}
 	return nil
 }
 
 // register gives the interface a slot before any program can look for it.
-func (d *Datapath) register(ifindex, linkType uint32) error {
-	slot, err := d.points.add(ifindex)
+func (d *Datapath) register(place Place, linkType uint32) error {
+	slot, err := d.points.add(place)
 	if err != nil {
 		return err
 	}
-	if err := d.objs.EbbPoints.Put(slot, objects.FlowEbbPoint{Ifindex: ifindex, Link: linkType}); err != nil {
-		d.points.retire(ifindex)
-		return fmt.Errorf("register interface %d: %w", ifindex, err)
+	if err := d.objs.EbbPoints.Put(slot, objects.FlowEbbPoint{Ifindex: place.Ifindex, Netns: place.NetNS, Link: linkType}); err != nil {
+		d.points.retire(place)
+		return fmt.Errorf("register interface %d: %w", place.Ifindex, err)
 	}
 	return nil
 }
 
-func (d *Datapath) hook(a *attachment, ifindex int, dir Direction) error {
+func (d *Datapath) hook(a *attachment, ifindex int, dir Direction, prog *ebpf.Program) error {
 	if d.mode == AttachTC {
-		f, err := addTCFilter(ifindex, dir, d.program(dir))
+		f, err := addTCFilter(ifindex, dir, prog)
 		if err != nil {
 			return err
 		}
 		a.filters = append(a.filters, f)
 		return nil
 	}
-	l, err := attachTCX(ifindex, dir, d.program(dir))
+	l, err := attachTCX(ifindex, dir, prog)
 	if err != nil {
 		return err
 	}
@@ -114,19 +122,19 @@ func (d *Datapath) program(dir Direction) *ebpf.Program {
 
 // Detach unhooks the interface. What it counted until now is part of the next
 // drain. Detaching what is not attached, or is gone, is no error.
-func (d *Datapath) Detach(ifindex int) error {
+func (d *Datapath) Detach(place Place) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.detach(ifindex)
+	return d.detach(place)
 }
 
-func (d *Datapath) detach(ifindex int) error {
-	a := d.attached[ifindex]
+func (d *Datapath) detach(place Place) error {
+	a := d.attached[place]
 	if a == nil {
 		return nil
 	}
-	delete(d.attached, ifindex)
-	d.points.retire(uint32(ifindex))
+	delete(d.attached, place)
+	d.points.retire(place)
 	var errs []error
 	for _, l := range a.links {
 		errs = append(errs, l.Close())
@@ -135,7 +143,7 @@ func (d *Datapath) detach(ifindex int) error {
 		errs = append(errs, f.remove())
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("detach interface %d: %w", ifindex, err)
+		return fmt.Errorf("detach interface %d: %w", place.Ifindex, err)
 	}
 	return nil
 }

@@ -18,13 +18,30 @@ type Config struct {
 	// Attach selects the kernel's attach mechanism: tcx (Linux 6.6 and later),
 	// tc (a clsact filter), or auto, which takes tcx where it works.
 	Attach AttachMode `yaml:"attach"`
-	// PacketTime takes each packet's own time stamp in place of the clock, for
-	// captures that are replayed with Run. Times are then whatever Run was given.
-	// Drain does not wait for programs then: it must not run beside Run.
-	PacketTime bool `yaml:"-"`
+	// Health measures retransmissions, closed windows and round-trip times of TCP.
+	Health bool `yaml:"health"`
+	// Owner finds out whose socket sends and receives.
+	Owner bool `yaml:"owner"`
+	// Hints says of which protocols the beginning of the payload is looked at.
+	Hints Hints `yaml:"hints"`
+	// HintBytes is the size of the buffer in which those beginnings wait for the
+	// agent, in bytes: a power of two.
+	HintBytes uint32 `yaml:"hint_bytes"`
+	// Replay takes each packet's time and length from TestRun in place of the
+	// clock and the frame, for captures that are replayed with Run. Drain does not
+	// wait for programs then: it must not run beside Run.
+	Replay bool `yaml:"-"`
 
 	// For tests: force the general parser, or entries that all CPUs share.
 	generalParser, sharedEntries bool
+}
+
+// Hints switches application hints, by protocol.
+type Hints struct {
+	DNS  bool `yaml:"dns"`  // name, type, response code, answers, latency
+	TLS  bool `yaml:"tls"`  // server name, ALPN, JA4 of the ClientHello
+	HTTP bool `yaml:"http"` // method, host, status of HTTP/1
+	QUIC bool `yaml:"quic"` // version, and what the ClientHello tells
 }
 
 // AttachMode is a way to hook a program to an interface.
@@ -39,14 +56,18 @@ const (
 
 // Limits of Config.
 const (
-	maxFlowsLimit      = 1 << 22
-	maxInterfacesLimit = 1 << 12
+	maxFlowsLimit              = 1 << 22
+	maxInterfacesLimit         = 1 << 11 // twice as many slots have numbers below maxSlots
+	minHintBytes, maxHintBytes = 1 << 16, 1 << 28
 )
 
 // DefaultConfig returns the configuration of a host with up to some 60,000
 // conversations per drain interval.
 func DefaultConfig() Config {
-	return Config{MaxFlows: 65536, MaxInterfaces: 256, Attach: AttachAuto}
+	return Config{
+		MaxFlows: 65536, MaxInterfaces: 256, Attach: AttachAuto,
+		Health: true, Owner: true, Hints: Hints{DNS: true, TLS: true, HTTP: true, QUIC: true}, HintBytes: 4 << 20,
+	}
 }
 
 // Validate reports the first value that is out of range, by its yaml key.
@@ -56,6 +77,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxInterfaces < 1 || c.MaxInterfaces > maxInterfacesLimit {
 		return fmt.Errorf("max_interfaces is %d, must be 1 to %d", c.MaxInterfaces, maxInterfacesLimit)
+	}
+	if c.HintBytes < minHintBytes || c.HintBytes > maxHintBytes || c.HintBytes&(c.HintBytes-1) != 0 {
+		return fmt.Errorf("hint_bytes is %d, must be a power of two from %d to %d", c.HintBytes, minHintBytes, maxHintBytes)
 	}
 	switch c.Attach {
 	case AttachAuto, AttachTCX, AttachTC:

@@ -106,19 +106,19 @@ func TestEntriesOfSeveralCPUsAreMerged(t *testing.T) {
 	early.Side[1].Packets, early.Side[1].Bytes = 2, 200
 	early.Egress.Packets, early.Egress.Bytes = 2, 200
 	early.Flags = [2]uint16{0, syn}
-	early.Event[1] = [4]uint32{1, 0, 9, 0}
+	early.Event[1] = [5]uint32{1, 0, 9, 0}
 	late := flow{FirstNs: 1_000_000 + 4<<10, LastNs: 9_000_000, FirstSide: 0, IcmpType: 3}
 	late.Side[0].Packets, late.Side[0].Bytes = 3, 300
 	late.Side[1].Packets, late.Side[1].Bytes = 1, 50
 	late.Flags = [2]uint16{syn | ack, fin}
-	late.Event = [2][4]uint32{{0, 1, 0, 0}, {0, 0, 3, 7}}
+	late.Event = [2][5]uint32{{0, 1, 0, 0}, {0, 0, 3, 7}}
 
 	want := early
 	want.LastNs = 9_000_000
 	want.Side[0].Packets, want.Side[0].Bytes = 3, 300
 	want.Side[1].Packets, want.Side[1].Bytes = 3, 250
 	want.Flags = [2]uint16{syn | ack, syn | fin}
-	want.Event = [2][4]uint32{{0, 5, 0, 0}, {1, 0, 7, 11}}
+	want.Event = [2][5]uint32{{0, 5, 0, 0}, {1, 0, 7, 11}}
 	for _, order := range []string{"early first", "late first"} {
 		to, from := early, late
 		if order == "late first" {

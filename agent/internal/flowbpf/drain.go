@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -19,21 +20,23 @@ type (
 )
 
 // totalSize is the size of struct ebb_total.
-const totalSize = 64
+const totalSize = 128
 
 // drainBatch is how many entries one system call takes from a map.
 const drainBatch = 4096
 
 // Drain ends the interval: it swaps the buffers, waits until no CPU writes
-// into the old one, calls visit once for each conversation in it, in no
+// into the old one, calls visit once for each pair of endpoints in it, in no
 // particular order, and returns the account of every attach point that is
-// attached or was when the interval began. The Entry belongs to Drain and is
-// overwritten after visit returns. visit must not call the Datapath.
+// attached or was when the interval began. visit gets an entry for each place,
+// VLAN and tunnel in which they were seen, at least one. They belong to Drain and are
+// overwritten after visit returns. visit must not call the Datapath, but may
+// call Hints.
 //
 // After an error the interval is incomplete, and the account tells of what was
 // visited alone. What could not be read stays in its buffer for the drain after
 // the next, in the account of that one, together with overflow and the rest.
-func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
+func (d *Datapath) Drain(visit func([]Entry)) ([]Totals, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old, err := d.swap()
@@ -48,16 +51,20 @@ func (d *Datapath) Drain(visit func(*Entry)) ([]Totals, error) {
 }
 
 // collect empties a generation that no program uses any more.
-func (d *Datapath) collect(old uint32, visit func(*Entry)) ([]Totals, error) {
+func (d *Datapath) collect(old uint32, visit func([]Entry)) ([]Totals, error) {
 	recorded := tally{}
-	sum := func(e *Entry) {
-		recorded.add(e)
-		visit(e)
+	sum := func(group []Entry) {
+		for i := range group {
+			e := &group[i]
+			e.Place, e.Sampling = d.points.table[e.slot].place, d.sampling[old]
+			recorded.add(e)
+		}
+		visit(group)
 	}
 	if err := d.collectFlows(old, sum); err != nil {
 		// The totals cover flows that are still to be read: they wait for those.
 		d.told[old].merge(&recorded)
-		return d.visitedTotals(&recorded), err
+		return d.visitedTotals(old, &recorded), err
 	}
 	totals, err := d.drainTotals(old, &recorded)
 	if err != nil {
@@ -68,13 +75,13 @@ func (d *Datapath) collect(old uint32, visit func(*Entry)) ([]Totals, error) {
 }
 
 // collectFlows visits and removes the conversations of a generation.
-func (d *Datapath) collectFlows(old uint32, visit func(*Entry)) error {
+func (d *Datapath) collectFlows(old uint32, visit func([]Entry)) error {
 	a := &d.arena
-	n4, err4 := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], stripCPU4, (*Entry).setKey4, visit)
+	n4, err4 := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], plain4, (*Entry).setKey4, visit)
 	if err4 != nil {
 		err4 = fmt.Errorf("drain ipv4 flows: %w", err4)
 	}
-	n6, err6 := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], stripCPU6, (*Entry).setKey6, visit)
+	n6, err6 := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], plain6, (*Entry).setKey6, visit)
 	if err6 != nil {
 		err6 = fmt.Errorf("drain ipv6 flows: %w", err6)
 	}
@@ -86,6 +93,9 @@ func (d *Datapath) collectFlows(old uint32, visit func(*Entry)) error {
 // programs that began before may still use.
 func (d *Datapath) swap() (old uint32, err error) {
 	old = d.generation
+	if err := d.sample(1 - old); err != nil {
+		return old, err
+	}
 	if err := d.objs.EbbGeneration.Set(1 - old); err != nil {
 		return old, err
 	}
@@ -147,6 +157,8 @@ func (d *Datapath) reopen(old uint32) error {
 
 // arena keeps the memory of a drain for the next one.
 type arena struct {
+	next   []uint32 // of each entry: the next of the same conversation, as index + 1
+	group  []Entry
 	keys4  []key4
 	keys6  []key6
 	index4 map[key4]uint32
@@ -164,38 +176,62 @@ func (a *arena) trim(n4, n6 int) {
 		a.keys6, a.index6 = nil, nil
 	}
 	if wasteful(len(a.flows), max(n4, n6)) {
-		a.flows = nil
+		a.flows, a.next = nil, nil
 	}
 }
 
 func wasteful(have, used int) bool { return have > 2*drainBatch && used < have/8 }
 
-// drainMap empties m, merges the entries that CPUs made of one conversation,
-// and visits the results, after an error those that were read before it. It
-// returns how many entries there were.
-func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, strip func(*K), set func(*Entry, *K), visit func(*Entry)) (int, error) {
+// drainMap empties m, merges the entries that CPUs made of one conversation at
+// one place, and visits the conversations, after an error those that were read
+// before it. It returns how many entries there were.
+//
+// plain takes from a key all that is not the conversation's: the rest of it is
+// what tells the members of a group apart, but for the CPU.
+func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, plain func(*K) where, set func(*Entry, *K), visit func([]Entry)) (int, error) {
 	if *index == nil {
 		*index = make(map[K]uint32)
 	}
 	clear(*index)
 	n, err := readMap(keys, &a.flows, m)
+	all := *keys
+	a.next = slices.Grow(a.next[:0], n)[:n]
 	live := 0
 	for i := range n {
-		k := (*keys)[i]
-		strip(&k)
-		if first, ok := (*index)[k]; ok {
-			merge(&a.flows[first], &a.flows[i])
+		k := all[i]
+		mine := plain(&k)
+		first, ok := (*index)[k]
+		if !ok {
+			(*index)[k] = uint32(live)
+			all[live], a.flows[live], a.next[live] = all[i], a.flows[i], 0
+			live++
 			continue
 		}
-		(*keys)[live], a.flows[live] = k, a.flows[i]
-		(*index)[k] = uint32(live)
-		live++
+		at := first
+		for {
+			other := all[at]
+			if plain(&other) == mine {
+				merge(&a.flows[at], &a.flows[i])
+				break
+			}
+			if a.next[at] == 0 {
+				a.next[at] = uint32(live) + 1
+				all[live], a.flows[live], a.next[live] = all[i], a.flows[i], 0
+				live++
+				break
+			}
+			at = a.next[at] - 1
+		}
 	}
-	var e Entry
-	for i := range live {
-		set(&e, &(*keys)[i])
-		e.setFlow(&a.flows[i])
-		visit(&e)
+	for _, first := range *index {
+		a.group = a.group[:0]
+		for at := first + 1; at != 0; at = a.next[at-1] {
+			a.group = append(a.group, Entry{})
+			e := &a.group[len(a.group)-1]
+			set(e, &all[at-1])
+			e.setFlow(&a.flows[at-1])
+		}
+		visit(a.group)
 	}
 	return n, err
 }
@@ -221,8 +257,18 @@ func readMap[K any](keys *[]K, flows *[]flow, m *ebpf.Map) (int, error) {
 	}
 }
 
-func stripCPU4(k *key4) { k.Rest.Cpu = 0 }
-func stripCPU6(k *key6) { k.Rest.Cpu = 0 }
+// where is what makes two entries of one conversation different records of it.
+type where struct{ place, tags, tunnel uint32 }
+
+func plain4(k *key4) where { return plainRest(&k.Rest) }
+func plain6(k *key6) where { return plainRest(&k.Rest) }
+
+func plainRest(r *objects.FlowEbbRest) where {
+	w := where{r.Place >> placeTunnel, r.Tags >> 8, r.Tunnel}
+	r.Place, r.Tunnel = 0, 0
+	r.Tags &= 0xff
+	return w
+}
 
 // merge adds what another CPU counted of the same conversation.
 func merge(to, from *flow) {
@@ -245,6 +291,22 @@ func merge(to, from *flow) {
 				to.Event[side][i] = at
 			}
 		}
+		mergeSide(&to.Tcp[side], &from.Tcp[side])
+	}
+}
+
+// mergeSide adds what another CPU saw of one side. Of two round-trip times the
+// later packets' is as good as the other.
+func mergeSide(to, from *objects.FlowEbbSide) {
+	to.Retransmits += from.Retransmits
+	to.ZeroWindows += min(from.ZeroWindows, math.MaxUint16-to.ZeroWindows)
+	to.Resets += min(from.Resets, math.MaxUint16-to.Resets)
+	if to.Rtt == 0 {
+		to.Rtt = from.Rtt
+	}
+	to.KernelRtt = max(to.KernelRtt, from.KernelRtt)
+	if to.Pid == 0 {
+		to.Pid = from.Pid
 	}
 }
 
@@ -263,16 +325,16 @@ func rebase(f *flow, first uint64) {
 
 // visitedTotals is the account of the attach points as if no more had passed
 // them than recorded holds.
-func (d *Datapath) visitedTotals(recorded *tally) []Totals {
+func (d *Datapath) visitedTotals(generation uint32, recorded *tally) []Totals {
 	var totals []Totals
 	for slot := range d.points.table {
-		ifindex := d.points.table[slot].ifindex
-		if ifindex == 0 && slot != 0 {
+		place := d.points.table[slot].place
+		if place.Ifindex == 0 && slot != 0 {
 			continue
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
-			if c := recorded.of(ifindex, dir); slot != 0 || c != (Counters{}) {
-				totals = append(totals, Totals{Ifindex: ifindex, Direction: dir, Seen: c, Recorded: c})
+			if c := recorded.of(uint32(slot), dir); slot != 0 || c != (Counters{}) {
+				totals = append(totals, Totals{Place: place, Direction: dir, Sampling: d.sampling[generation], Seen: c, Recorded: c})
 			}
 		}
 	}
@@ -282,16 +344,16 @@ func (d *Datapath) visitedTotals(recorded *tally) []Totals {
 func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, error) {
 	var totals []Totals
 	for slot := range d.points.table {
-		ifindex := d.points.table[slot].ifindex
-		if ifindex == 0 && slot != 0 {
+		place := d.points.table[slot].place
+		if place.Ifindex == 0 && slot != 0 {
 			continue
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
-			t := Totals{Ifindex: ifindex, Direction: dir, Recorded: recorded.of(ifindex, dir)}
+			t := Totals{Place: place, Direction: dir, Sampling: d.sampling[generation], Recorded: recorded.of(uint32(slot), dir)}
 			if err := d.sumTotals(&t, generation, uint32(slot)); err != nil {
 				return nil, err
 			}
-			told := d.told[generation].of(ifindex, dir)
+			told := d.told[generation].of(uint32(slot), dir)
 			t.Seen.Packets -= told.Packets
 			t.Seen.Bytes -= told.Bytes
 			if slot != 0 || t.Seen != (Counters{}) {

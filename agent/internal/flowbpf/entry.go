@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
 // Direction is the hook that a packet passed.
@@ -32,7 +34,11 @@ type Entry struct {
 	Proto        uint8      // of the transport header, after IPv6 extension headers
 	VLAN         uint16     // outermost 802.1Q or 802.1ad VLAN id, 0 if untagged
 	InnerVLAN    uint16     // second VLAN id, 0 if there is none
-	Ifindex      uint32
+	Place        Place      // the interface that saw it
+	Tunnel       uint8      // the innermost encapsulation, as ebbwatch.Tunnel numbers them
+	TunnelID     uint32     // its VNI or GRE key
+	// Sampling is the rate 1:N at which packets were counted. Counters are not scaled.
+	Sampling uint32
 
 	// FirstNS and LastNS are CLOCK_MONOTONIC. FirstNS is precise, LastNS
 	// is late by up to a timer tick (1 to 10 ms), but never below FirstNS.
@@ -44,6 +50,8 @@ type Entry struct {
 	FirstDirection     Direction // the hook that saw that packet
 	ICMPType, ICMPCode uint8     // of the first packet
 	Egress             Counters  // the part of both sides that passed the egress hook
+
+	slot uint32
 }
 
 // Side is what one end of a conversation sent during the interval.
@@ -56,6 +64,14 @@ type Side struct {
 	// RST: CLOCK_MONOTONIC, to the microsecond; 0 if it did not. Events that one
 	// CPU saw have distinct times in the order of the packets.
 	SYNNS, SYNACKNS, FINNS, RSTNS int64
+	ACKNS                         int64 // the first packet with ACK and without SYN
+
+	Retransmits, ZeroWindows, Resets uint32 // TCP segments
+	// RTTUS is the smoothed round-trip time from where the packets passed to the
+	// other side and back, in microseconds; KernelRTTUS what this side's socket on
+	// this host says. 0 is unknown.
+	RTTUS, KernelRTTUS uint32
+	PID                uint32 // process that owns this side's socket on this host, 0 if unknown
 }
 
 // Counters counts packets as they are on the wire (a GSO super-packet counts
@@ -72,7 +88,7 @@ func (c *Counters) Add(d Counters) {
 // Totals is the account of one attach point over the interval that the visited
 // entries cover. Seen is counted before anything else, so Balanced is a proof.
 type Totals struct {
-	Ifindex   uint32 // 0: packets of interfaces that are not attached (test runs)
+	Place     Place // zero: packets of interfaces that are not attached (test runs)
 	Direction Direction
 	Seen      Counters // everything that passed
 	Recorded  Counters // the sum over the entries visited
@@ -80,6 +96,19 @@ type Totals struct {
 	Other     Counters // not IP, or not parseable
 	Full      uint64   // packets of Overflow for which the map was full
 	Refused   uint64   // packets of Overflow for which the kernel had another reason (EBUSY, ENOMEM)
+	Skipped   Counters // left out by sampling
+	Sampling  uint32   // the rate 1:N during the interval
+	RunNS     uint64   // time that the programs ran, in nanoseconds, estimated
+	Reasons   [reasons]uint64
+}
+
+// reasons is EBB_TOTAL_REASONS of bpf/lib/types.h.
+const reasons = 5
+
+// ReasonNames returns the names of why a packet is Other, in the order of
+// Totals.Reasons, for metrics and records.
+func ReasonNames() [reasons]string {
+	return [reasons]string{"not_ip", "truncated", "bad_header", "too_deep", "unknown_link"}
 }
 
 // Balanced reports whether every packet and byte seen is accounted for.
@@ -87,6 +116,7 @@ func (t *Totals) Balanced() bool {
 	sum := t.Recorded
 	sum.Add(t.Overflow)
 	sum.Add(t.Other)
+	sum.Add(t.Skipped)
 	return sum == t.Seen
 }
 
@@ -99,7 +129,7 @@ func (e *Entry) setKey4(k *key4) {
 	binary.NativeEndian.PutUint32(a[:], k.A)
 	binary.NativeEndian.PutUint32(b[:], k.B)
 	e.A, e.B = netip.AddrFrom4(a), netip.AddrFrom4(b)
-	e.setRest(k.Rest.A_port, k.Rest.B_port, k.Rest.Ifindex, k.Rest.Tags)
+	e.setRest(&k.Rest)
 }
 
 func (e *Entry) setKey6(k *key6) {
@@ -109,15 +139,16 @@ func (e *Entry) setKey6(k *key6) {
 		binary.NativeEndian.PutUint64(b[8*i:], k.B[i])
 	}
 	e.A, e.B = netip.AddrFrom16(a), netip.AddrFrom16(b)
-	e.setRest(k.Rest.A_port, k.Rest.B_port, k.Rest.Ifindex, k.Rest.Tags)
+	e.setRest(&k.Rest)
 }
 
-// setRest takes ports in network byte order.
-func (e *Entry) setRest(aPort, bPort uint16, ifindex, tags uint32) {
-	e.APort, e.BPort = bits.ReverseBytes16(aPort), bits.ReverseBytes16(bPort)
-	e.Ifindex = ifindex
-	e.Proto = uint8(tags)
-	e.VLAN, e.InnerVLAN = uint16(tags>>8&0xfff), uint16(tags>>20)
+// setRest takes everything but the addresses; Place is the caller's to fill in.
+func (e *Entry) setRest(r *objects.FlowEbbRest) {
+	e.APort, e.BPort = bits.ReverseBytes16(r.A_port), bits.ReverseBytes16(r.B_port)
+	e.slot = r.Place >> placeSlot
+	e.Tunnel, e.TunnelID = uint8(r.Place>>placeTunnel&tunnelMask), r.Tunnel
+	e.Proto = uint8(r.Tags)
+	e.VLAN, e.InnerVLAN = uint16(r.Tags>>8&0xfff), uint16(r.Tags>>20)
 }
 
 func (e *Entry) setFlow(f *flow) {
@@ -133,7 +164,9 @@ func (e *Entry) setFlow(f *flow) {
 			Counters: Counters{f.Side[i].Packets, f.Side[i].Bytes},
 			Flags:    f.Flags[i],
 			SYNNS:    eventNS(f, ev[0]), SYNACKNS: eventNS(f, ev[1]),
-			FINNS: eventNS(f, ev[2]), RSTNS: eventNS(f, ev[3]),
+			FINNS: eventNS(f, ev[2]), RSTNS: eventNS(f, ev[3]), ACKNS: eventNS(f, ev[4]),
+			Retransmits: f.Tcp[i].Retransmits, ZeroWindows: uint32(f.Tcp[i].ZeroWindows), Resets: uint32(f.Tcp[i].Resets),
+			RTTUS: uint32(uint64(f.Tcp[i].Rtt) << eventShift / 1000), KernelRTTUS: f.Tcp[i].KernelRtt, PID: f.Tcp[i].Pid,
 		}
 	}
 }
@@ -150,6 +183,8 @@ func (t *Totals) addRow(row *[totalSize]byte) {
 	for i, to := range []*uint64{
 		&t.Seen.Packets, &t.Seen.Bytes, &t.Overflow.Packets, &t.Overflow.Bytes,
 		&t.Other.Packets, &t.Other.Bytes, &t.Full, &t.Refused,
+		&t.Skipped.Packets, &t.Skipped.Bytes, &t.RunNS,
+		&t.Reasons[0], &t.Reasons[1], &t.Reasons[2], &t.Reasons[3], &t.Reasons[4],
 	} {
 		*to += binary.NativeEndian.Uint64(row[8*i:])
 	}

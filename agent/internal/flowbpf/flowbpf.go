@@ -16,10 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
@@ -35,15 +38,25 @@ type Datapath struct {
 	objs   objects.FlowObjects
 	inner  [2][2]*ebpf.Map // generation, family
 	totals *ebpf.Memory
+	hints  *ringbuf.Reader
+	spec   *ebpf.CollectionSpec // sized, for further instances of the programs
+	maps   map[string]*ebpf.Map // what those share, by name
+	rest   *ebpf.Collection     // what nobody else closes
 
 	mu         sync.Mutex // guards what follows, and the maps against two drains
 	generation uint32
 	points     pointTable
 	told       [2]tally // of each generation, what incomplete drains have told; zero after a complete one
-	attached   map[int]*attachment
+	attached   map[Place]*attachment
+	instances  map[uint32]*programs // by network namespace
+	sampling   [2]uint32            // of each generation
+	nextRate   uint32               // of the generation to come
 	arena      arena
 	lastWait   time.Duration
 }
+
+// constants is the map of what each instance of the programs has for itself.
+const constants = ".rodata"
 
 // The families of flow maps.
 const (
@@ -65,7 +78,8 @@ func Load(cfg Config, log *slog.Logger) (*Datapath, error) {
 	d := &Datapath{
 		cfg: cfg, log: log, cpus: cpus,
 		points:   newPointTable(cfg.MaxInterfaces),
-		attached: make(map[int]*attachment),
+		attached: make(map[Place]*attachment), instances: make(map[uint32]*programs),
+		sampling: [2]uint32{1, 1}, nextRate: 1,
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("load datapath: %w", err), d.Close())
@@ -84,13 +98,23 @@ func (d *Datapath) load() error {
 	if err := d.size(spec); err != nil {
 		return err
 	}
-	if err := spec.LoadAndAssign(&d.objs, nil); err != nil {
+	d.spec = spec.Copy()
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
 		var refused *ebpf.VerifierError
 		if errors.As(err, &refused) {
 			d.log.Debug("verifier refused a program", "log", fmt.Sprintf("%-20v", refused))
 		}
 		return fmt.Errorf("load programs: %w", err)
 	}
+	// Assign takes what it assigns out of the collection; the rest is the maps
+	// behind variables.
+	d.maps = maps.Clone(coll.Maps)
+	delete(d.maps, constants)
+	if err := coll.Assign(&d.objs); err != nil {
+		return fmt.Errorf("take programs: %w", err)
+	}
+	d.rest = coll
 	for family, outer := range []*ebpf.Map{d.objs.EbbFlows4, d.objs.EbbFlows6} {
 		name := []string{objects.FlowMapEbbFlows4, objects.FlowMapEbbFlows6}[family]
 		for generation := range uint32(2) {
@@ -104,6 +128,9 @@ func (d *Datapath) load() error {
 			}
 		}
 	}
+	if d.hints, err = ringbuf.NewReader(d.objs.EbbHints); err != nil {
+		return fmt.Errorf("open hints: %w", err)
+	}
 	if d.totals, err = d.objs.EbbTotals.Memory(); err != nil {
 		return fmt.Errorf("map totals: %w", err)
 	}
@@ -116,14 +143,21 @@ func (d *Datapath) size(spec *ebpf.CollectionSpec) error {
 	spec.Maps[objects.FlowMapEbbFlows6].InnerMap.MaxEntries = d.cfg.MaxFlows
 	slots := d.points.slots()
 	spec.Maps[objects.FlowMapEbbPoints].MaxEntries = slots
+	spec.Maps[objects.FlowMapEbbHints].MaxEntries = d.cfg.HintBytes
 	spec.Maps[objects.FlowMapEbbTotals].MaxEntries = d.totalIndex(2, 0, 0, Ingress)
 	for name, value := range map[string]any{
-		objects.FlowVarEbbCpus:       uint32(d.cpus),
-		objects.FlowVarEbbSlots:      slots,
-		objects.FlowVarEbbSlotMask:   d.points.mask,
-		objects.FlowVarEbbPacketTime: boolByte(d.cfg.PacketTime),
-		objects.FlowVarEbbAtomic:     boolByte(d.cfg.sharedEntries || preemptRT()),
-		objects.FlowVarEbbFastPath:   boolByte(!d.cfg.generalParser),
+		objects.FlowVarEbbCpus:     uint32(d.cpus),
+		objects.FlowVarEbbSlots:    slots,
+		objects.FlowVarEbbSlotMask: d.points.mask,
+		objects.FlowVarEbbReplay:   boolByte(d.cfg.Replay),
+		objects.FlowVarEbbHealth:   boolByte(d.cfg.Health),
+		objects.FlowVarEbbOwner:    boolByte(d.cfg.Owner),
+		objects.FlowVarEbbDns:      boolByte(d.cfg.Hints.DNS),
+		objects.FlowVarEbbTls:      boolByte(d.cfg.Hints.TLS),
+		objects.FlowVarEbbHttp:     boolByte(d.cfg.Hints.HTTP),
+		objects.FlowVarEbbQuic:     boolByte(d.cfg.Hints.QUIC),
+		objects.FlowVarEbbAtomic:   boolByte(d.cfg.sharedEntries || preemptRT()),
+		objects.FlowVarEbbFastPath: boolByte(!d.cfg.generalParser),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -137,8 +171,14 @@ func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	for ifindex := range d.attached {
-		errs = append(errs, d.detach(ifindex))
+	for place := range d.attached {
+		errs = append(errs, d.detach(place))
+	}
+	for _, p := range d.instances {
+		errs = append(errs, p.close())
+	}
+	if d.hints != nil {
+		errs = append(errs, d.hints.Close())
 	}
 	for _, families := range d.inner {
 		for _, m := range families {
@@ -148,6 +188,9 @@ func (d *Datapath) Close() error {
 		}
 	}
 	errs = append(errs, d.objs.Close())
+	if d.rest != nil {
+		d.rest.Close()
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close datapath: %w", err)
 	}
@@ -170,12 +213,10 @@ func (d *Datapath) Full() bool {
 // the kernel's own account where it has one (since Linux 6.4 it includes all
 // overhead), else the sum of keys and values.
 func (d *Datapath) MapBytes() uint64 {
-	maps := []*ebpf.Map{
-		d.objs.EbbFlows4, d.objs.EbbFlows6, d.objs.EbbTotals, d.objs.EbbPoints, d.objs.EbbFragments,
-		d.inner[0][family4], d.inner[0][family6], d.inner[1][family4], d.inner[1][family6],
-	}
+	all := slices.Collect(maps.Values(d.maps))
+	all = append(all, d.inner[0][family4], d.inner[0][family6], d.inner[1][family4], d.inner[1][family6])
 	var sum uint64
-	for _, m := range maps {
+	for _, m := range all {
 		if m == nil {
 			continue
 		}

@@ -46,9 +46,11 @@ func TestAfterAFailedDrainNothingCountsTwiceOrVanishes(t *testing.T) {
 	}
 	attempt := func() (visited Counters, account Totals, err error) {
 		t.Helper()
-		totals, err := d.Drain(func(e *Entry) {
-			visited.Add(e.Side[0].Counters)
-			visited.Add(e.Side[1].Counters)
+		totals, err := d.Drain(func(group []Entry) {
+			for i := range group {
+				visited.Add(group[i].Side[0].Counters)
+				visited.Add(group[i].Side[1].Counters)
+			}
 		})
 		for i := range totals {
 			if !totals[i].Balanced() {
@@ -72,7 +74,7 @@ func TestAfterAFailedDrainNothingCountsTwiceOrVanishes(t *testing.T) {
 	// The other generation is whole. An interface that goes meanwhile keeps its
 	// slot, because the first generation still has totals of it.
 	send(5, four)
-	if err := d.Detach(loopback); err != nil {
+	if err := d.Detach(here(loopback)); err != nil {
 		t.Fatal(err)
 	}
 	visited, account, err = attempt()
@@ -111,7 +113,7 @@ func TestAfterAFailedDrainNothingCountsTwiceOrVanishes(t *testing.T) {
 // loopbackSlot returns the slot of the loopback interface.
 func loopbackSlot(d *Datapath) (slot int, ok bool) {
 	for slot := 1; slot < len(d.points.table); slot++ {
-		if d.points.table[slot].ifindex == loopback {
+		if d.points.table[slot].place == here(loopback) {
 			return slot, true
 		}
 	}

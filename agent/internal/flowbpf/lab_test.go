@@ -150,7 +150,7 @@ func must(t testing.TB, err error) {
 // point returns the totals of one attach point, zero if there are none.
 func pointOf(totals []Totals, ifindex int, dir Direction) Totals {
 	for _, t := range totals {
-		if t.Ifindex == uint32(ifindex) && t.Direction == dir {
+		if t.Place.Ifindex == uint32(ifindex) && t.Direction == dir {
 			return t
 		}
 	}

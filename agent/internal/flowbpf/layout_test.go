@@ -28,9 +28,9 @@ func TestTypesLieInMemoryAsInC(t *testing.T) {
 	sizes := map[string]struct{ got, want uintptr }{
 		"ebb_key4":         {unsafe.Sizeof(k4), 24},
 		"ebb_key6":         {unsafe.Sizeof(k6), 48},
-		"ebb_flow":         {unsafe.Sizeof(f), 112},
+		"ebb_flow":         {unsafe.Sizeof(f), 192},
 		"ebb_total":        {unsafe.Sizeof(tot), totalSize},
-		"ebb_point":        {unsafe.Sizeof(p), 8},
+		"ebb_point":        {unsafe.Sizeof(p), 16},
 		"ebb_fragment":     {unsafe.Sizeof(fr), 48},
 		"ebb_fragment_key": {unsafe.Sizeof(fk), 56},
 	}
@@ -51,6 +51,11 @@ func TestTypesLieInMemoryAsInC(t *testing.T) {
 		"flow.flags":          {unsafe.Offsetof(f.Flags), 64},
 		"flow.first_side":     {unsafe.Offsetof(f.FirstSide), 68},
 		"flow.event":          {unsafe.Offsetof(f.Event), 72},
+		"flow.tcp":            {unsafe.Offsetof(f.Tcp), 120},
+		"total.skipped":       {unsafe.Offsetof(tot.Skipped), 64},
+		"total.run_ns":        {unsafe.Offsetof(tot.RunNs), 80},
+		"total.reasons":       {unsafe.Offsetof(tot.Reasons), 88},
+		"skBuff.mark":         {unsafe.Offsetof(skBuff{}.Mark), 8},
 		"total.overflow":      {unsafe.Offsetof(tot.Overflow), 16},
 		"total.other":         {unsafe.Offsetof(tot.Other), 32},
 		"total.full":          {unsafe.Offsetof(tot.Full), 48},

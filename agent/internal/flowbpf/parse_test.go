@@ -164,7 +164,7 @@ func checkParse(t *testing.T, d *Datapath, c *parseCase, dir Direction) {
 	if err := d.Pretend(loopback, c.ip); err != nil {
 		t.Fatal(err)
 	}
-	defer d.Detach(loopback)
+	defer d.Detach(here(loopback))
 	before := monotonicNS(t)
 	mustRun(t, d, &TestRun{Frame: c.frame, Direction: dir})
 	after := monotonicNS(t)
@@ -199,7 +199,7 @@ func checkParse(t *testing.T, d *Datapath, c *parseCase, dir Direction) {
 func (p *parsed) entry(count Counters, dir Direction, e *Entry) Entry {
 	w := Entry{
 		A: p.src, B: p.dst, APort: p.sport, BPort: p.dport, Proto: p.proto,
-		VLAN: p.vlan, InnerVLAN: p.inner, Ifindex: loopback,
+		VLAN: p.vlan, InnerVLAN: p.inner, Place: here(loopback), Sampling: 1,
 		FirstNS: e.FirstNS, LastNS: e.LastNS,
 		FirstDirection: dir, ICMPType: p.typ, ICMPCode: p.code,
 	}
@@ -216,6 +216,8 @@ func (p *parsed) entry(count Counters, dir Direction, e *Entry) Entry {
 	copyIf(p.flags&(syn|ack) == syn|ack, &s.SYNACKNS, got.SYNACKNS)
 	copyIf(p.flags&fin != 0, &s.FINNS, got.FINNS)
 	copyIf(p.flags&rst != 0, &s.RSTNS, got.RSTNS)
+	copyIf(p.flags&(syn|ack|rst) == ack, &s.ACKNS, got.ACKNS)
+	s.ZeroWindows, s.Resets = got.ZeroWindows, got.Resets // tested with sequences
 	return w
 }
 

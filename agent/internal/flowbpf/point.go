@@ -12,7 +12,7 @@ const probes = 8
 
 // point is where an interface's totals stand.
 type point struct {
-	ifindex uint32
+	place Place
 	// retired: detached, but the totals of the last interval are not drained yet.
 	retired bool
 }
@@ -22,7 +22,7 @@ type point struct {
 // Slot 0 is for packets of interfaces that are not in the table.
 type pointTable struct {
 	mask  uint32
-	table []point
+	table []point // free where the interface's index is 0
 }
 
 func newPointTable(maxInterfaces uint32) pointTable {
@@ -33,28 +33,28 @@ func newPointTable(maxInterfaces uint32) pointTable {
 func (t *pointTable) slots() uint32 { return uint32(len(t.table)) }
 
 // add returns the slot of the interface, a new one if it has none.
-func (t *pointTable) add(ifindex uint32) (slot uint32, err error) {
-	first := 1 + ifindex&t.mask
+func (t *pointTable) add(place Place) (slot uint32, err error) {
+	first := 1 + place.Ifindex&t.mask
 	for slot := first; slot < first+probes; slot++ {
-		if t.table[slot].ifindex == ifindex {
+		if t.table[slot].place == place {
 			t.table[slot].retired = false
 			return slot, nil
 		}
 	}
 	for slot := first; slot < first+probes; slot++ {
-		if t.table[slot].ifindex == 0 {
-			t.table[slot] = point{ifindex: ifindex}
+		if t.table[slot].place.Ifindex == 0 {
+			t.table[slot] = point{place: place}
 			return slot, nil
 		}
 	}
-	return 0, fmt.Errorf("%w: no slot for interface %d", ErrTooMany, ifindex)
+	return 0, fmt.Errorf("%w: no slot for interface %d", ErrTooMany, place.Ifindex)
 }
 
 // retire marks the interface's slot to be freed after the next drain.
-func (t *pointTable) retire(ifindex uint32) {
-	first := 1 + ifindex&t.mask
+func (t *pointTable) retire(place Place) {
+	first := 1 + place.Ifindex&t.mask
 	for slot := first; slot < first+probes; slot++ {
-		if t.table[slot].ifindex == ifindex {
+		if t.table[slot].place == place {
 			t.table[slot].retired = true
 		}
 	}

@@ -1,22 +1,22 @@
 package flowbpf
 
-// tally sums up entries by interface and direction.
+// tally sums up entries by slot and direction.
 type tally struct {
 	points map[uint32]*[2]Counters
-	// The interface of the entry before: mostly that of the next one too.
-	ifindex uint32
-	last    *[2]Counters
+	// The slot of the entry before: mostly that of the next one too.
+	slot uint32
+	last *[2]Counters
 }
 
 func (t *tally) add(e *Entry) {
-	if t.last == nil || t.ifindex != e.Ifindex {
+	if t.last == nil || t.slot != e.slot {
 		if t.points == nil {
 			t.points = make(map[uint32]*[2]Counters)
 		}
-		if t.points[e.Ifindex] == nil {
-			t.points[e.Ifindex] = &[2]Counters{}
+		if t.points[e.slot] == nil {
+			t.points[e.slot] = &[2]Counters{}
 		}
-		t.ifindex, t.last = e.Ifindex, t.points[e.Ifindex]
+		t.slot, t.last = e.slot, t.points[e.slot]
 	}
 	in := &t.last[Ingress]
 	in.Packets += e.Side[0].Packets + e.Side[1].Packets - e.Egress.Packets
@@ -24,8 +24,8 @@ func (t *tally) add(e *Entry) {
 	t.last[Egress].Add(e.Egress)
 }
 
-func (t *tally) of(ifindex uint32, dir Direction) Counters {
-	if p := t.points[ifindex]; p != nil {
+func (t *tally) of(slot uint32, dir Direction) Counters {
+	if p := t.points[slot]; p != nil {
 		return p[dir]
 	}
 	return Counters{}
@@ -36,12 +36,12 @@ func (t *tally) merge(from *tally) {
 	if t.points == nil {
 		t.points = make(map[uint32]*[2]Counters)
 	}
-	for ifindex, p := range from.points {
-		if t.points[ifindex] == nil {
-			t.points[ifindex] = &[2]Counters{}
+	for slot, p := range from.points {
+		if t.points[slot] == nil {
+			t.points[slot] = &[2]Counters{}
 		}
 		for dir := range p {
-			t.points[ifindex][dir].Add(p[dir])
+			t.points[slot][dir].Add(p[dir])
 		}
 	}
 }

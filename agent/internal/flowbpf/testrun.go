@@ -22,12 +22,17 @@ type TestRun struct {
 	GSOSegs uint32 // segments of a super-packet, 0 for none
 	GSOSize uint32 // payload bytes of a segment
 	WireLen uint32 // what the kernel computed for segments on egress, 0 for the frame's length
-	TimeNS  int64  // with Config.PacketTime: the packet's time
+	TimeNS  int64  // with Config.Replay: the packet's time
+	// Length is the frame's length on the wire, with Config.Replay: Frame may be
+	// its beginning only. 0 is the length of Frame.
+	Length uint32
 }
 
 // skBuff is the user API's struct __sk_buff up to hwtstamp (192 bytes).
 type skBuff struct {
-	_       [40]byte
+	_       [8]byte
+	Mark    uint32
+	_       [28]byte
 	Ifindex uint32
 	_       [108]byte
 	Tstamp  uint64
@@ -44,17 +49,18 @@ type skBuff struct {
 func (d *Datapath) Pretend(ifindex uint32, ip bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.attached[int(ifindex)] != nil {
+	place := Place{Ifindex: ifindex}
+	if d.attached[place] != nil {
 		return ErrAttached
 	}
 	linkType := uint32(linkEthernet)
 	if ip {
 		linkType = linkIP
 	}
-	if err := d.register(ifindex, linkType); err != nil {
+	if err := d.register(place, linkType); err != nil {
 		return err
 	}
-	d.attached[int(ifindex)] = &attachment{}
+	d.attached[place] = &attachment{}
 	return nil
 }
 
@@ -63,8 +69,11 @@ func (d *Datapath) Pretend(ifindex uint32, ip bool) error {
 // a signal can make it run more often. Safe for concurrent use.
 func (d *Datapath) Run(r *TestRun) error {
 	ctx := skBuff{
-		Ifindex: r.Ifindex, Tstamp: uint64(r.TimeNS),
+		Mark: r.Length, Ifindex: r.Ifindex, Tstamp: uint64(r.TimeNS),
 		WireLen: r.WireLen, GSOSegs: r.GSOSegs, GSOSize: r.GSOSize,
+	}
+	if r.Length == 0 {
+		ctx.Mark = uint32(len(r.Frame))
 	}
 	// As bytes: for a struct, the library walks its fields at every call.
 	raw := (*[unsafe.Sizeof(ctx)]byte)(unsafe.Pointer(&ctx))[:]

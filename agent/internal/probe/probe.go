@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
 
 const (
@@ -32,9 +34,12 @@ const (
 // Attacher is what the interfaces are attached to: a *flowbpf.Datapath. What
 // an interface counted before Detach must come with the next drain.
 type Attacher interface {
-	Attach(ifindex int) error
-	Detach(ifindex int) error
+	Attach(flowbpf.Place) error
+	Detach(flowbpf.Place) error
 }
+
+// here is an interface of the process' network namespace.
+func here(index int) flowbpf.Place { return flowbpf.Place{Ifindex: uint32(index)} }
 
 // Probe watches the interfaces of the process' network namespace.
 type Probe struct {
@@ -78,7 +83,13 @@ func (p *Probe) Interfaces() []string {
 
 // Name returns the name of an interface that is watched, or was until two drains
 // ago.
-func (p *Probe) Name(ifindex uint32) string { return p.names.get(ifindex) }
+func (p *Probe) Name(place flowbpf.Place) string { return p.names.get(place.Ifindex) }
+
+// NetNS returns the name of the place's network namespace, "" for the agent's own.
+func (p *Probe) NetNS(flowbpf.Place) string { return "" }
+
+// Related reports whether the two interfaces see the same packets.
+func (p *Probe) Related(_, _ flowbpf.Place) bool { return false }
 
 // Drained tells that a drain is complete. The names of interfaces that went
 // before it are forgotten two drains later.
@@ -217,7 +228,7 @@ func (p *Probe) attach(index int, name string) {
 	}
 	// Before the first packet can be drained.
 	p.names.set(index, name)
-	if err := p.datapath.Attach(index); err != nil {
+	if err := p.datapath.Attach(here(index)); err != nil {
 		p.attachFailures.Inc()
 		p.failed[index], p.lastErr = time.Now(), err
 		p.names.retire(index)
@@ -234,7 +245,7 @@ func (p *Probe) attach(index int, name string) {
 func (p *Probe) detach(index int, name string, present bool) {
 	delete(p.attached, index)
 	p.names.retire(index)
-	if err := p.datapath.Detach(index); err != nil {
+	if err := p.datapath.Detach(here(index)); err != nil {
 		p.log.Warn("interface cannot be detached", "interface", name, "ifindex", index, "error", err)
 		return
 	}

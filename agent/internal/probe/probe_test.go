@@ -12,14 +12,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
 
 // datapath answers each Attach by the function. The real datapath is in the
 // tests of the app package.
 type datapath func(index int) error
 
-func (d datapath) Attach(index int) error { return d(index) }
-func (d datapath) Detach(int) error       { return nil }
+func (d datapath) Attach(p flowbpf.Place) error { return d(int(p.Ifindex)) }
+func (d datapath) Detach(flowbpf.Place) error   { return nil }
 
 func newProbe(t *testing.T, d datapath) *Probe {
 	t.Helper()
@@ -31,7 +33,7 @@ func TestNamesCanBeAskedForDuringAttach(t *testing.T) {
 	var p *Probe
 	p = newProbe(t, func(index int) error {
 		answer := make(chan string)
-		go func() { answer <- p.Name(uint32(index)) }()
+		go func() { answer <- p.Name(here(index)) }()
 		select {
 		case name := <-answer:
 			if name != "lo" {

@@ -81,7 +81,7 @@ func measureHot(d *flowbpf.Datapath, rounds int) ([][]float64, error) {
 }
 
 func discard(d *flowbpf.Datapath) error {
-	_, err := d.Drain(func(*flowbpf.Entry) {})
+	_, err := d.Drain(func([]flowbpf.Entry) {})
 	return err
 }
 
@@ -114,7 +114,7 @@ func measureFlows(d *flowbpf.Datapath, rounds int) ([][]float64, error) {
 		}
 		visited := 0
 		start := threadTime()
-		if _, err := d.Drain(func(*flowbpf.Entry) { visited++ }); err != nil {
+		if _, err := d.Drain(func([]flowbpf.Entry) { visited++ }); err != nil {
 			return nil, err
 		}
 		took := threadTime() - start

@@ -32,9 +32,10 @@ type FlowEbbFlow struct {
 	FirstDirection uint8
 	IcmpType       uint8
 	IcmpCode       uint8
-	Event          [2][4]uint32
+	Event          [2][5]uint32
 	LastEvent      uint32
 	Pad            uint32
+	Tcp            [2]FlowEbbSide
 }
 
 type FlowEbbFragment struct {
@@ -62,38 +63,72 @@ type FlowEbbFragmentKey struct {
 	Pad      uint32
 }
 
+type FlowEbbHint struct {
+	_          structs.HostLayout
+	A          [2]uint64
+	B          [2]uint64
+	Rest       FlowEbbRest
+	Ns         uint64
+	Seq        uint32
+	PayloadLen uint32
+	Len        uint16
+	Side       uint8
+	Family     uint8
+	Continued  uint8
+	Pad        [3]uint8
+}
+
 type FlowEbbKey4 struct {
 	_    structs.HostLayout
 	A    uint32
 	B    uint32
-	Rest struct {
-		_       structs.HostLayout
-		A_port  uint16
-		B_port  uint16
-		Ifindex uint32
-		Tags    uint32
-		Cpu     uint32
-	}
+	Rest FlowEbbRest
 }
 
 type FlowEbbKey6 struct {
 	_    structs.HostLayout
 	A    [2]uint64
 	B    [2]uint64
-	Rest struct {
-		_       structs.HostLayout
-		A_port  uint16
-		B_port  uint16
-		Ifindex uint32
-		Tags    uint32
-		Cpu     uint32
-	}
+	Rest FlowEbbRest
 }
 
 type FlowEbbPoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
+	Netns   uint32
 	Link    uint32
+	Pad     uint32
+}
+
+type FlowEbbRest struct {
+	_      structs.HostLayout
+	A_port uint16
+	B_port uint16
+	Place  uint32
+	Tags   uint32
+	Tunnel uint32
+}
+
+type FlowEbbSide struct {
+	_           structs.HostLayout
+	NextSeq     uint32
+	SampleSeq   uint32
+	SampleAt    uint32
+	Rtt         uint32
+	KernelRtt   uint32
+	Pid         uint32
+	Retransmits uint32
+	ZeroWindows uint16
+	Resets      uint16
+	HintLeft    uint16
+	Hints       uint8
+	Pad         uint8
+}
+
+type FlowEbbSocket struct {
+	_   structs.HostLayout
+	Pid uint32
+	Pad uint32
 }
 
 type FlowEbbTotal struct {
@@ -115,6 +150,13 @@ type FlowEbbTotal struct {
 	}
 	Full    uint64
 	Refused uint64
+	Skipped struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	RunNs   uint64
+	Reasons [5]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -124,21 +166,33 @@ const (
 	FlowMapEbbFlows4     = "ebb_flows4"
 	FlowMapEbbFlows6     = "ebb_flows6"
 	FlowMapEbbFragments  = "ebb_fragments"
+	FlowMapEbbHints      = "ebb_hints"
 	FlowMapEbbPoints     = "ebb_points"
+	FlowMapEbbSockets    = "ebb_sockets"
 	FlowMapEbbTotals     = "ebb_totals"
 	FlowProgEbbEgress    = "ebb_egress"
 	FlowProgEbbEmpty     = "ebb_empty"
 	FlowProgEbbIngress   = "ebb_ingress"
 	FlowVarEbbAtomic     = "ebb_atomic"
 	FlowVarEbbCpus       = "ebb_cpus"
+	FlowVarEbbDns        = "ebb_dns"
 	FlowVarEbbFastPath   = "ebb_fast_path"
 	FlowVarEbbFull       = "ebb_full"
 	FlowVarEbbGeneration = "ebb_generation"
 	FlowVarEbbGenevePort = "ebb_geneve_port"
-	FlowVarEbbPacketTime = "ebb_packet_time"
+	FlowVarEbbHealth     = "ebb_health"
+	FlowVarEbbHintsLost  = "ebb_hints_lost"
+	FlowVarEbbHttp       = "ebb_http"
+	FlowVarEbbNetns      = "ebb_netns"
+	FlowVarEbbOwner      = "ebb_owner"
+	FlowVarEbbQuic       = "ebb_quic"
+	FlowVarEbbReplay     = "ebb_replay"
+	FlowVarEbbSampleMask = "ebb_sample_mask"
 	FlowVarEbbSlotMask   = "ebb_slot_mask"
 	FlowVarEbbSlots      = "ebb_slots"
+	FlowVarEbbTls        = "ebb_tls"
 	FlowVarEbbTypeFlow   = "ebb_type_flow"
+	FlowVarEbbTypeHint   = "ebb_type_hint"
 	FlowVarEbbTypeKey4   = "ebb_type_key4"
 	FlowVarEbbTypeKey6   = "ebb_type_key6"
 	FlowVarEbbVxlanPort  = "ebb_vxlan_port"
@@ -198,7 +252,9 @@ type FlowMapSpecs struct {
 	EbbFlows4    *ebpf.MapSpec `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.MapSpec `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.MapSpec `ebpf:"ebb_fragments"`
+	EbbHints     *ebpf.MapSpec `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.MapSpec `ebpf:"ebb_points"`
+	EbbSockets   *ebpf.MapSpec `ebpf:"ebb_sockets"`
 	EbbTotals    *ebpf.MapSpec `ebpf:"ebb_totals"`
 }
 
@@ -208,14 +264,24 @@ type FlowMapSpecs struct {
 type FlowVariableSpecs struct {
 	EbbAtomic     *ebpf.VariableSpec `ebpf:"ebb_atomic"`
 	EbbCpus       *ebpf.VariableSpec `ebpf:"ebb_cpus"`
+	EbbDns        *ebpf.VariableSpec `ebpf:"ebb_dns"`
 	EbbFastPath   *ebpf.VariableSpec `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.VariableSpec `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.VariableSpec `ebpf:"ebb_generation"`
 	EbbGenevePort *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
-	EbbPacketTime *ebpf.VariableSpec `ebpf:"ebb_packet_time"`
+	EbbHealth     *ebpf.VariableSpec `ebpf:"ebb_health"`
+	EbbHintsLost  *ebpf.VariableSpec `ebpf:"ebb_hints_lost"`
+	EbbHttp       *ebpf.VariableSpec `ebpf:"ebb_http"`
+	EbbNetns      *ebpf.VariableSpec `ebpf:"ebb_netns"`
+	EbbOwner      *ebpf.VariableSpec `ebpf:"ebb_owner"`
+	EbbQuic       *ebpf.VariableSpec `ebpf:"ebb_quic"`
+	EbbReplay     *ebpf.VariableSpec `ebpf:"ebb_replay"`
+	EbbSampleMask *ebpf.VariableSpec `ebpf:"ebb_sample_mask"`
 	EbbSlotMask   *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.VariableSpec `ebpf:"ebb_slots"`
+	EbbTls        *ebpf.VariableSpec `ebpf:"ebb_tls"`
 	EbbTypeFlow   *ebpf.VariableSpec `ebpf:"ebb_type_flow"`
+	EbbTypeHint   *ebpf.VariableSpec `ebpf:"ebb_type_hint"`
 	EbbTypeKey4   *ebpf.VariableSpec `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.VariableSpec `ebpf:"ebb_type_key6"`
 	EbbVxlanPort  *ebpf.VariableSpec `ebpf:"ebb_vxlan_port"`
@@ -244,7 +310,9 @@ type FlowMaps struct {
 	EbbFlows4    *ebpf.Map `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.Map `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.Map `ebpf:"ebb_fragments"`
+	EbbHints     *ebpf.Map `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.Map `ebpf:"ebb_points"`
+	EbbSockets   *ebpf.Map `ebpf:"ebb_sockets"`
 	EbbTotals    *ebpf.Map `ebpf:"ebb_totals"`
 }
 
@@ -253,7 +321,9 @@ func (m *FlowMaps) Close() error {
 		m.EbbFlows4,
 		m.EbbFlows6,
 		m.EbbFragments,
+		m.EbbHints,
 		m.EbbPoints,
+		m.EbbSockets,
 		m.EbbTotals,
 	)
 }
@@ -264,14 +334,24 @@ func (m *FlowMaps) Close() error {
 type FlowVariables struct {
 	EbbAtomic     *ebpf.Variable `ebpf:"ebb_atomic"`
 	EbbCpus       *ebpf.Variable `ebpf:"ebb_cpus"`
+	EbbDns        *ebpf.Variable `ebpf:"ebb_dns"`
 	EbbFastPath   *ebpf.Variable `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.Variable `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.Variable `ebpf:"ebb_generation"`
 	EbbGenevePort *ebpf.Variable `ebpf:"ebb_geneve_port"`
-	EbbPacketTime *ebpf.Variable `ebpf:"ebb_packet_time"`
+	EbbHealth     *ebpf.Variable `ebpf:"ebb_health"`
+	EbbHintsLost  *ebpf.Variable `ebpf:"ebb_hints_lost"`
+	EbbHttp       *ebpf.Variable `ebpf:"ebb_http"`
+	EbbNetns      *ebpf.Variable `ebpf:"ebb_netns"`
+	EbbOwner      *ebpf.Variable `ebpf:"ebb_owner"`
+	EbbQuic       *ebpf.Variable `ebpf:"ebb_quic"`
+	EbbReplay     *ebpf.Variable `ebpf:"ebb_replay"`
+	EbbSampleMask *ebpf.Variable `ebpf:"ebb_sample_mask"`
 	EbbSlotMask   *ebpf.Variable `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.Variable `ebpf:"ebb_slots"`
+	EbbTls        *ebpf.Variable `ebpf:"ebb_tls"`
 	EbbTypeFlow   *ebpf.Variable `ebpf:"ebb_type_flow"`
+	EbbTypeHint   *ebpf.Variable `ebpf:"ebb_type_hint"`
 	EbbTypeKey4   *ebpf.Variable `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.Variable `ebpf:"ebb_type_key6"`
 	EbbVxlanPort  *ebpf.Variable `ebpf:"ebb_vxlan_port"`
