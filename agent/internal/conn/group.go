@@ -57,7 +57,7 @@ func (t *Table) sort(group []flowbpf.Entry) []sighting {
 		}
 		t.seen = append(t.seen, s)
 	}
-	if len(group) == 1 {
+	if len(group) == 1 || t.cfg.EverySighting {
 		return t.seen
 	}
 	slices.SortFunc(t.seen, func(a, b sighting) int {

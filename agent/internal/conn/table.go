@@ -25,6 +25,9 @@ type Config struct {
 	// IdleOther is the same for everything else: UDP, ICMP, attempts without an
 	// answer, half-closed connections.
 	IdleOther time.Duration `yaml:"idle_other"`
+	// EverySighting records what every place saw, also of packets that another one
+	// recorded: a capture is to be accounted for as it is.
+	EverySighting bool `yaml:"-"`
 }
 
 // DefaultConfig returns the bounds of a host with up to 100,000 conversations at
@@ -158,7 +161,7 @@ func (t *Table) observe(k *key, e *flowbpf.Entry) *Record {
 		t.slots.remove(c)
 		c = nil
 	}
-	if c == nil && k.tunnel != 0 {
+	if c == nil && k.tunnel != 0 && !t.cfg.EverySighting {
 		outside := *k
 		outside.tunnel, outside.tunnelID = 0, 0
 		if o := t.slots.find(&outside); o != nil && t.recent(o) {
@@ -173,7 +176,7 @@ func (t *Table) observe(k *key, e *flowbpf.Entry) *Record {
 	}
 	if c.place != e.Place || c.vlan != e.VLAN {
 		same := c.dirA != towards(e) || t.interfaces.Related(c.place, e.Place)
-		if same && c.drain != t.drain && t.recent(c) {
+		if same && c.drain != t.drain && t.recent(c) && !t.cfg.EverySighting {
 			t.repeated(e)
 			return nil
 		}

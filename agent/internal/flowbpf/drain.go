@@ -110,7 +110,7 @@ func (d *Datapath) swap() (old uint32, err error) {
 // Test runs alone use a datapath with packet time, and Run returns only when
 // they have ended: they need no wait.
 func (d *Datapath) wait(old uint32) error {
-	if d.cfg.PacketTime {
+	if d.cfg.Replay {
 		return nil
 	}
 	start := time.Now()

@@ -107,7 +107,7 @@ func decode(t testing.TB, r *objects.ParserEbbPacket, verdict uint32) packet {
 		t.Errorf("family %d beside verdict %d", r.Flow.Family, verdict)
 	}
 	var e Entry
-	e.setRest(r.Flow.Sport, r.Flow.Dport, 0, r.Flow.Tags)
+	e.setRest(&objects.FlowEbbRest{A_port: r.Flow.Sport, B_port: r.Flow.Dport, Tags: r.Flow.Tags})
 	out := packet{
 		family: r.Flow.Family, reason: r.Reason, sport: e.APort, dport: e.BPort,
 		proto: e.Proto, vlan: e.VLAN, inner: e.InnerVLAN, tunnel: r.Flow.Tunnel, tunnelID: r.Flow.TunnelId,

@@ -3,7 +3,7 @@ package replay
 import "github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 
 // setLength tells the datapath the frame's length on the link.
-func setLength(_ *flowbpf.TestRun, _ uint32) {}
+func setLength(run *flowbpf.TestRun, length uint32) { run.Length = length }
 
 // refusals adds what the datapath refused at an attach point.
 func (t *Totals) refusals(p *flowbpf.Totals) {

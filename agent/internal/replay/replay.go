@@ -47,10 +47,10 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Datapath is what packets are pushed through: a *flowbpf.Datapath with PacketTime.
+// Datapath is what packets are pushed through: a *flowbpf.Datapath with Config.Replay.
 type Datapath interface {
 	Run(*flowbpf.TestRun) error
-	Drain(visit func(*flowbpf.Entry)) ([]flowbpf.Totals, error)
+	Drain(visit func([]flowbpf.Entry)) ([]flowbpf.Totals, error)
 	// Entries returns how many entries the fuller one of the flow maps holds.
 	Entries() (int, error)
 }
@@ -82,7 +82,6 @@ type Replay struct {
 	entries  []flowbpf.Entry
 	order    []int32
 	recorded Count // of the drain at hand, by its records
-	flow     ebbwatch.Flow
 	sinkErr  error
 }
 
@@ -95,7 +94,8 @@ func New(cfg Config, conversations conn.Config, datapath Datapath, sink Sink) (*
 		return nil, err
 	}
 	r := &Replay{cfg: cfg, datapath: datapath, sink: sink, room: cfg.MaxFlows, totals: newTotals()}
-	r.table = conn.NewTable(conversations, func(uint32) string { return r.name })
+	conversations.EverySighting = true
+	r.table = conn.NewTable(conversations, file{r})
 	return r, nil
 }
 
@@ -248,23 +248,18 @@ func (r *Replay) drain(ns int64) error {
 // collect empties the datapath.
 func (r *Replay) collect() error {
 	r.entries, r.order, r.recorded = r.entries[:0], r.order[:0], Count{}
-	totals, err := r.datapath.Drain(func(e *flowbpf.Entry) {
-		r.order = append(r.order, int32(len(r.entries)))
-		r.entries = append(r.entries, *e)
+	totals, err := r.datapath.Drain(func(group []flowbpf.Entry) {
+		for i := range group {
+			r.order = append(r.order, int32(len(r.entries)))
+			r.entries = append(r.entries, group[i])
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	slices.SortFunc(r.order, func(a, b int32) int { return compare(&r.entries[a], &r.entries[b]) })
 	for _, i := range r.order {
-		e := &r.entries[i]
-		// Whoever sends, all packets are taken as coming in. So that the table
-		// takes none of them for a packet that it saw before on its way through
-		// this host, one side's pass one hook and the other side's the other.
-		e.FirstDirection = flowbpf.Direction(e.FirstSide)
-		if r.table.Observe(e, &r.flow) {
-			r.emit(&r.flow)
-		}
+		r.table.Observe(r.entries[i:i+1], func(c *conn.Record) { r.emit(&c.Flow) })
 	}
 	return r.totals.account(totals, r.recorded)
 }
@@ -275,6 +270,13 @@ func compare(a, b *flowbpf.Entry) int {
 	return cmp.Or(cmp.Compare(a.FirstNS, b.FirstNS), a.A.Compare(b.A), a.B.Compare(b.B), cmp.Compare(a.APort, b.APort),
 		cmp.Compare(a.BPort, b.BPort), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.InnerVLAN, b.InnerVLAN))
 }
+
+// file is the only interface of a replay: the capture at hand.
+type file struct{ r *Replay }
+
+func (f file) Name(flowbpf.Place) string       { return f.r.name }
+func (f file) NetNS(flowbpf.Place) string      { return "" }
+func (f file) Related(_, _ flowbpf.Place) bool { return false }
 
 func (r *Replay) emit(f *ebbwatch.Flow) {
 	r.totals.record(f)

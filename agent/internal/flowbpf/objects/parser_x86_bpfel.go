@@ -65,7 +65,15 @@ type ParserEbbPacket struct {
 type ParserEbbPoint struct {
 	_       structs.HostLayout
 	Ifindex uint32
+	Netns   uint32
 	Link    uint32
+	Pad     uint32
+}
+
+type ParserEbbSocket struct {
+	_   structs.HostLayout
+	Pid uint32
+	Pad uint32
 }
 
 type ParserEbbTotal struct {
@@ -87,6 +95,13 @@ type ParserEbbTotal struct {
 	}
 	Full    uint64
 	Refused uint64
+	Skipped struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	RunNs   uint64
+	Reasons [5]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -96,21 +111,33 @@ const (
 	ParserMapEbbFlows4       = "ebb_flows4"
 	ParserMapEbbFlows6       = "ebb_flows6"
 	ParserMapEbbFragments    = "ebb_fragments"
+	ParserMapEbbHints        = "ebb_hints"
 	ParserMapEbbPoints       = "ebb_points"
+	ParserMapEbbSockets      = "ebb_sockets"
 	ParserMapEbbTotals       = "ebb_totals"
 	ParserProgEbbTestFast    = "ebb_test_fast"
 	ParserProgEbbTestGeneral = "ebb_test_general"
 	ParserVarEbbAtomic       = "ebb_atomic"
 	ParserVarEbbCpus         = "ebb_cpus"
+	ParserVarEbbDns          = "ebb_dns"
 	ParserVarEbbFastPath     = "ebb_fast_path"
 	ParserVarEbbFull         = "ebb_full"
 	ParserVarEbbGeneration   = "ebb_generation"
 	ParserVarEbbGenevePort   = "ebb_geneve_port"
-	ParserVarEbbPacketTime   = "ebb_packet_time"
+	ParserVarEbbHealth       = "ebb_health"
+	ParserVarEbbHintsLost    = "ebb_hints_lost"
+	ParserVarEbbHttp         = "ebb_http"
+	ParserVarEbbNetns        = "ebb_netns"
+	ParserVarEbbOwner        = "ebb_owner"
+	ParserVarEbbQuic         = "ebb_quic"
+	ParserVarEbbReplay       = "ebb_replay"
 	ParserVarEbbResult       = "ebb_result"
+	ParserVarEbbSampleMask   = "ebb_sample_mask"
 	ParserVarEbbSlotMask     = "ebb_slot_mask"
 	ParserVarEbbSlots        = "ebb_slots"
+	ParserVarEbbTls          = "ebb_tls"
 	ParserVarEbbTypeFlow     = "ebb_type_flow"
+	ParserVarEbbTypeHint     = "ebb_type_hint"
 	ParserVarEbbTypeKey4     = "ebb_type_key4"
 	ParserVarEbbTypeKey6     = "ebb_type_key6"
 	ParserVarEbbVerdict      = "ebb_verdict"
@@ -170,7 +197,9 @@ type ParserMapSpecs struct {
 	EbbFlows4    *ebpf.MapSpec `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.MapSpec `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.MapSpec `ebpf:"ebb_fragments"`
+	EbbHints     *ebpf.MapSpec `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.MapSpec `ebpf:"ebb_points"`
+	EbbSockets   *ebpf.MapSpec `ebpf:"ebb_sockets"`
 	EbbTotals    *ebpf.MapSpec `ebpf:"ebb_totals"`
 }
 
@@ -180,15 +209,25 @@ type ParserMapSpecs struct {
 type ParserVariableSpecs struct {
 	EbbAtomic     *ebpf.VariableSpec `ebpf:"ebb_atomic"`
 	EbbCpus       *ebpf.VariableSpec `ebpf:"ebb_cpus"`
+	EbbDns        *ebpf.VariableSpec `ebpf:"ebb_dns"`
 	EbbFastPath   *ebpf.VariableSpec `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.VariableSpec `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.VariableSpec `ebpf:"ebb_generation"`
 	EbbGenevePort *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
-	EbbPacketTime *ebpf.VariableSpec `ebpf:"ebb_packet_time"`
+	EbbHealth     *ebpf.VariableSpec `ebpf:"ebb_health"`
+	EbbHintsLost  *ebpf.VariableSpec `ebpf:"ebb_hints_lost"`
+	EbbHttp       *ebpf.VariableSpec `ebpf:"ebb_http"`
+	EbbNetns      *ebpf.VariableSpec `ebpf:"ebb_netns"`
+	EbbOwner      *ebpf.VariableSpec `ebpf:"ebb_owner"`
+	EbbQuic       *ebpf.VariableSpec `ebpf:"ebb_quic"`
+	EbbReplay     *ebpf.VariableSpec `ebpf:"ebb_replay"`
 	EbbResult     *ebpf.VariableSpec `ebpf:"ebb_result"`
+	EbbSampleMask *ebpf.VariableSpec `ebpf:"ebb_sample_mask"`
 	EbbSlotMask   *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.VariableSpec `ebpf:"ebb_slots"`
+	EbbTls        *ebpf.VariableSpec `ebpf:"ebb_tls"`
 	EbbTypeFlow   *ebpf.VariableSpec `ebpf:"ebb_type_flow"`
+	EbbTypeHint   *ebpf.VariableSpec `ebpf:"ebb_type_hint"`
 	EbbTypeKey4   *ebpf.VariableSpec `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.VariableSpec `ebpf:"ebb_type_key6"`
 	EbbVerdict    *ebpf.VariableSpec `ebpf:"ebb_verdict"`
@@ -218,7 +257,9 @@ type ParserMaps struct {
 	EbbFlows4    *ebpf.Map `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.Map `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.Map `ebpf:"ebb_fragments"`
+	EbbHints     *ebpf.Map `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.Map `ebpf:"ebb_points"`
+	EbbSockets   *ebpf.Map `ebpf:"ebb_sockets"`
 	EbbTotals    *ebpf.Map `ebpf:"ebb_totals"`
 }
 
@@ -227,7 +268,9 @@ func (m *ParserMaps) Close() error {
 		m.EbbFlows4,
 		m.EbbFlows6,
 		m.EbbFragments,
+		m.EbbHints,
 		m.EbbPoints,
+		m.EbbSockets,
 		m.EbbTotals,
 	)
 }
@@ -238,15 +281,25 @@ func (m *ParserMaps) Close() error {
 type ParserVariables struct {
 	EbbAtomic     *ebpf.Variable `ebpf:"ebb_atomic"`
 	EbbCpus       *ebpf.Variable `ebpf:"ebb_cpus"`
+	EbbDns        *ebpf.Variable `ebpf:"ebb_dns"`
 	EbbFastPath   *ebpf.Variable `ebpf:"ebb_fast_path"`
 	EbbFull       *ebpf.Variable `ebpf:"ebb_full"`
 	EbbGeneration *ebpf.Variable `ebpf:"ebb_generation"`
 	EbbGenevePort *ebpf.Variable `ebpf:"ebb_geneve_port"`
-	EbbPacketTime *ebpf.Variable `ebpf:"ebb_packet_time"`
+	EbbHealth     *ebpf.Variable `ebpf:"ebb_health"`
+	EbbHintsLost  *ebpf.Variable `ebpf:"ebb_hints_lost"`
+	EbbHttp       *ebpf.Variable `ebpf:"ebb_http"`
+	EbbNetns      *ebpf.Variable `ebpf:"ebb_netns"`
+	EbbOwner      *ebpf.Variable `ebpf:"ebb_owner"`
+	EbbQuic       *ebpf.Variable `ebpf:"ebb_quic"`
+	EbbReplay     *ebpf.Variable `ebpf:"ebb_replay"`
 	EbbResult     *ebpf.Variable `ebpf:"ebb_result"`
+	EbbSampleMask *ebpf.Variable `ebpf:"ebb_sample_mask"`
 	EbbSlotMask   *ebpf.Variable `ebpf:"ebb_slot_mask"`
 	EbbSlots      *ebpf.Variable `ebpf:"ebb_slots"`
+	EbbTls        *ebpf.Variable `ebpf:"ebb_tls"`
 	EbbTypeFlow   *ebpf.Variable `ebpf:"ebb_type_flow"`
+	EbbTypeHint   *ebpf.Variable `ebpf:"ebb_type_hint"`
 	EbbTypeKey4   *ebpf.Variable `ebpf:"ebb_type_key4"`
 	EbbTypeKey6   *ebpf.Variable `ebpf:"ebb_type_key6"`
 	EbbVerdict    *ebpf.Variable `ebpf:"ebb_verdict"`
