@@ -1,0 +1,64 @@
+package l7
+
+import "math"
+
+// Exchange is what the beginnings of both sides tell together.
+type Exchange struct {
+	// Hint has the request's words and the response's result. Its TimeNS is the
+	// request's, if there is one.
+	Hint
+	// Answered tells that there is a response to the request.
+	Answered bool
+	// Mismatched tells that the response answers something else: another
+	// protocol, another DNS question. Nothing is taken from it.
+	Mismatched bool
+	// LatencyUS is the time from the request to the response in microseconds,
+	// at least 1; 0 where it is not known.
+	LatencyUS uint32
+}
+
+// Pair merges the hints of the side that opened the conversation and of the
+// other. Either may be the zero Hint, if nothing was captured of that side.
+// A request by the second side to a response by the first is paired too: who
+// opened a conversation is not always known.
+func Pair(opener, other Hint) Exchange {
+	request, response := opener, other
+	if opener.Response && !other.Response && other.App != AppNone {
+		request, response = other, opener
+	}
+	switch {
+	case response.App == AppNone || !response.Response:
+		if request.App == AppNone {
+			request = response
+		}
+		return Exchange{Hint: request}
+	case request.App == AppNone:
+		return Exchange{Hint: response, Answered: true}
+	case request.Response: // two answers, as of a conversation that is older than the capture
+		return Exchange{Hint: request, Answered: true}
+	case !answers(&request, &response):
+		return Exchange{Hint: request, Mismatched: true}
+	}
+	e := Exchange{Hint: request, Answered: true}
+	e.DNSRcode, e.DNSAnswers, e.HTTPStatus = response.DNSRcode, response.DNSAnswers, response.HTTPStatus
+	if e.QUICVersion == 0 {
+		e.QUICVersion = response.QUICVersion
+	}
+	if took := response.TimeNS - request.TimeNS; took >= 0 {
+		e.LatencyUS = uint32(min(max(took/1000, 1), math.MaxUint32))
+	}
+	return e
+}
+
+// answers tells whether the response is one to the request.
+func answers(request, response *Hint) bool {
+	if request.App != response.App {
+		return false
+	}
+	if request.App != AppDNS {
+		return true
+	}
+	// A response need not repeat the question (RFC 6762, section 6).
+	return request.DNSID == response.DNSID &&
+		(response.ServerName == "" || request.ServerName == response.ServerName && request.DNSType == response.DNSType)
+}

@@ -1,0 +1,49 @@
+package l7
+
+import (
+	"math"
+	"testing"
+)
+
+func TestPair(t *testing.T) {
+	query := Hint{App: AppDNS, TimeNS: 1e9, DNSID: 7, DNSType: 1, ServerName: "a.example"}
+	reply := Hint{App: AppDNS, Response: true, TimeNS: 1e9 + 2_500_999, DNSID: 7, DNSType: 1, ServerName: "a.example", DNSRcode: 3, DNSAnswers: 2}
+	both := query
+	both.DNSRcode, both.DNSAnswers = 3, 2
+	with := func(h Hint, change func(*Hint)) Hint { change(&h); return h }
+	get := Hint{App: AppHTTP, TimeNS: 10, HTTPMethod: "GET", ServerName: "a.example"}
+	ok := Hint{App: AppHTTP, TimeNS: 20, Response: true, HTTPStatus: 200}
+	tests := []struct {
+		name          string
+		opener, other Hint
+		want          Exchange
+	}{
+		{"a question and its answer", query, reply, Exchange{Hint: both, Answered: true, LatencyUS: 2500}},
+		{"the other way round", reply, query, Exchange{Hint: both, Answered: true, LatencyUS: 2500}},
+		{"a question without an answer", query, Hint{}, Exchange{Hint: query}},
+		{"an answer without a question", Hint{}, reply, Exchange{Hint: reply, Answered: true}},
+		{"nothing", Hint{}, Hint{}, Exchange{}},
+		{"an answer with another id", query, with(reply, func(h *Hint) { h.DNSID++ }), Exchange{Hint: query, Mismatched: true}},
+		{"an answer to another name", query, with(reply, func(h *Hint) { h.ServerName = "b.example" }), Exchange{Hint: query, Mismatched: true}},
+		{"an answer to another type", query, with(reply, func(h *Hint) { h.DNSType = 28 }), Exchange{Hint: query, Mismatched: true}},
+		{"an answer that does not repeat the question", query, with(reply, func(h *Hint) { h.ServerName, h.DNSType = "", 0 }), Exchange{Hint: both, Answered: true, LatencyUS: 2500}},
+		{"an answer within a microsecond", get, ok, Exchange{Hint: with(get, func(h *Hint) { h.HTTPStatus = 200 }), Answered: true, LatencyUS: 1}},
+		{"an answer before its question", with(get, func(h *Hint) { h.TimeNS = 30 }), ok,
+			Exchange{Hint: with(get, func(h *Hint) { h.TimeNS, h.HTTPStatus = 30, 200 }), Answered: true}},
+		{"an answer after two hours", get, with(ok, func(h *Hint) { h.TimeNS = 7200e9 }),
+			Exchange{Hint: with(get, func(h *Hint) { h.HTTPStatus = 200 }), Answered: true, LatencyUS: math.MaxUint32}},
+		{"an answer of another protocol", get, Hint{App: AppTLS, Response: true, TimeNS: 20}, Exchange{Hint: get, Mismatched: true}},
+		{"an answer that was not understood", get, Hint{TimeNS: 20}, Exchange{Hint: get}},
+		{"two questions", query, with(query, func(h *Hint) { h.ServerName = "b.example" }), Exchange{Hint: query}},
+		{"two answers", reply, reply, Exchange{Hint: reply, Answered: true}},
+		{"a version negotiation", Hint{App: AppQUIC, QUICVersion: 0x1a2a3a4a, TimeNS: 1000}, Hint{App: AppQUIC, Response: true, TimeNS: 9000},
+			Exchange{Hint: Hint{App: AppQUIC, QUICVersion: 0x1a2a3a4a, TimeNS: 1000}, Answered: true, LatencyUS: 8}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Pair(tt.opener, tt.other); got != tt.want {
+				t.Errorf("got %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
