@@ -9,7 +9,11 @@
 // docs/hints.md says what is read, and what cannot be seen.
 package l7
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ebbwatch/ebbwatch"
+)
 
 const (
 	// MaxPayload is how many bytes of a beginning are looked at, whatever was
@@ -17,7 +21,7 @@ const (
 	// and in QUIC two datagrams: 2,500 in Chromium's, 2,944 at most in Ethernet.
 	MaxPayload = 3072
 	// MaxName is the limit of every name in a Hint, in bytes.
-	MaxName = 255
+	MaxName = ebbwatch.MaxName
 )
 
 // IANA protocol numbers of the transports whose payload is read.
@@ -26,22 +30,17 @@ const (
 	protoUDP = 17
 )
 
-// App is an application protocol.
-type App uint8
+// App is an application protocol, as flow records say it.
+type App = ebbwatch.App
 
-// The application protocols, in the order of the contract's.
+// The application protocols.
 const (
-	AppNone App = iota
-	AppDNS
-	AppTLS
-	AppHTTP
-	AppQUIC
+	AppNone = ebbwatch.AppNone
+	AppDNS  = ebbwatch.AppDNS
+	AppTLS  = ebbwatch.AppTLS
+	AppHTTP = ebbwatch.AppHTTP
+	AppQUIC = ebbwatch.AppQUIC
 )
-
-// String returns the name of the protocol, as metrics and the flow records say it.
-func (a App) String() string {
-	return [...]string{"none", "dns", "tls", "http", "quic"}[a]
-}
 
 // Flaw says why a beginning told less than its protocol has to tell.
 type Flaw uint8

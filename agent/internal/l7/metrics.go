@@ -1,6 +1,10 @@
 package l7
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"cmp"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics count what beginnings told. Its methods are safe for concurrent use.
 type Metrics struct {
@@ -18,7 +22,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_hint_mismatches_total",
 		Help: "Responses that did not answer the request of their conversation, of which nothing was taken. Many for DNS: a source port that is used again for several queries, or forged answers."})}
 	for app := AppNone; app <= AppQUIC; app++ {
-		m.hints[app] = hints.WithLabelValues(app.String())
+		m.hints[app] = hints.WithLabelValues(cmp.Or(app.String(), "none"))
 		for f := FlawTruncated; f < Flaws && app != AppNone; f++ {
 			m.flaws[app][f] = flaws.WithLabelValues(app.String(), f.String())
 		}

@@ -1,6 +1,10 @@
 package l7
 
-import "math"
+import (
+	"math"
+
+	"github.com/ebbwatch/ebbwatch"
+)
 
 // Exchange is what the beginnings of both sides tell together.
 type Exchange struct {
@@ -61,4 +65,17 @@ func answers(request, response *Hint) bool {
 	// A response need not repeat the question (RFC 6762, section 6).
 	return request.DNSID == response.DNSID &&
 		(response.ServerName == "" || request.ServerName == response.ServerName && request.DNSType == response.DNSType)
+}
+
+// Record returns the exchange in the words of a flow record.
+func (e *Exchange) Record() ebbwatch.Hint {
+	r := ebbwatch.Hint{App: e.App, ServerName: e.ServerName, DNSAnswers: uint32(e.DNSAnswers), LatencyUS: e.LatencyUS,
+		TLSALPN: e.TLSALPN, TLSJA4: e.TLSJA4, HTTPMethod: e.HTTPMethod, HTTPStatus: uint32(e.HTTPStatus), QUICVersion: QUICVersionName(e.QUICVersion)}
+	if e.App == AppDNS && e.ServerName != "" {
+		r.DNSType = DNSTypeName(e.DNSType)
+	}
+	if e.App == AppDNS && e.Answered {
+		r.DNSRcode = DNSRcodeName(e.DNSRcode)
+	}
+	return r
 }

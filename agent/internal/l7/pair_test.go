@@ -3,6 +3,8 @@ package l7
 import (
 	"math"
 	"testing"
+
+	"github.com/ebbwatch/ebbwatch"
 )
 
 func TestPair(t *testing.T) {
@@ -45,5 +47,25 @@ func TestPair(t *testing.T) {
 				t.Errorf("got %+v\nwant %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestRecord(t *testing.T) {
+	query := Hint{App: AppDNS, DNSType: 65, ServerName: "a.example"}
+	for name, tt := range map[string]struct {
+		in   Exchange
+		want ebbwatch.Hint
+	}{
+		"nothing":                          {Exchange{}, ebbwatch.Hint{}},
+		"a question without an answer":     {Exchange{Hint: query}, ebbwatch.Hint{App: AppDNS, ServerName: "a.example", DNSType: "HTTPS"}},
+		"an answer of no error":            {Exchange{Hint: query, Answered: true, LatencyUS: 7}, ebbwatch.Hint{App: AppDNS, ServerName: "a.example", DNSType: "HTTPS", DNSRcode: "NOERROR", LatencyUS: 7}},
+		"an announcement with no question": {Exchange{Hint: Hint{App: AppDNS, DNSAnswers: 3}, Answered: true}, ebbwatch.Hint{App: AppDNS, DNSRcode: "NOERROR", DNSAnswers: 3}},
+		"HTTP":                             {Exchange{Hint: Hint{App: AppHTTP, HTTPMethod: "GET", HTTPStatus: 404}, Answered: true}, ebbwatch.Hint{App: AppHTTP, HTTPMethod: "GET", HTTPStatus: 404}},
+		"QUIC": {Exchange{Hint: Hint{App: AppQUIC, QUICVersion: quic2, TLSALPN: "h3", TLSJA4: "x", ServerName: "b.example"}},
+			ebbwatch.Hint{App: AppQUIC, QUICVersion: "2", TLSALPN: "h3", TLSJA4: "x", ServerName: "b.example"}},
+	} {
+		if got := tt.in.Record(); got != tt.want {
+			t.Errorf("%s:\n got %+v\nwant %+v", name, got, tt.want)
+		}
 	}
 }

@@ -2,8 +2,6 @@ package l7
 
 import (
 	"bytes"
-	"cmp"
-	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"os/exec"
@@ -231,7 +229,7 @@ func compareSide(t *testing.T, name string, s *side, compared map[string]int) {
 		case first(d[7]) == "1":
 			kind = "hello"
 			want = Hint{App: AppTLS, ServerName: first(d[8]), TLSALPN: first(d[9])}
-			want.TLSJA4 = ja4OfTshark(t, d, 't')
+			want.TLSJA4 = ja4OfTshark(t, d, "t")
 		case first(d[7]) == "2":
 			kind = "server hello"
 			want = Hint{App: AppTLS, Response: true}
@@ -248,141 +246,5 @@ func compareSide(t *testing.T, name string, s *side, compared map[string]int) {
 	h.Flaw, h.FlawIn = FlawNone, AppNone
 	if h != want {
 		t.Errorf("%s, %s:\n   got %+v\ntshark %+v\n%.100q", name, kind, h, want, s.begin)
-	}
-}
-
-// ja4OfTshark makes the fingerprint out of what tshark dissected, the slow way.
-func ja4OfTshark(t *testing.T, row []string, transport byte) string {
-	t.Helper()
-	read := func(s string) (all, real []uint16) {
-		for v := range strings.SplitSeq(s, ",") {
-			if v != "" {
-				n := uint16(number(t, v))
-				if all = append(all, n); !slices.Contains(reserved, n) {
-					real = append(real, n)
-				}
-			}
-		}
-		return all, real
-	}
-	_, ciphers := read(row[12])
-	all, extensions := read(row[13])
-	// Lists of algorithms are in several extensions; which one is whose tells
-	// the order of the extensions.
-	lengths, _ := read(row[14])
-	algorithms, _ := read(row[15])
-	var signatures []uint16
-	for _, e := range all {
-		if e != 13 && e != 34 && e != 50 {
-			continue
-		}
-		n := int(lengths[0] / 2)
-		if e == 13 {
-			_, signatures = read(strings.Join(strings.Split(row[15], ",")[len(strings.Split(row[15], ","))-len(algorithms):][:n], ","))
-		}
-		lengths, algorithms = lengths[1:], algorithms[n:]
-	}
-	_, versions := read(row[11])
-	if row[11] == "" {
-		_, versions = read(first(row[10]))
-	}
-	version, ok := map[uint16]string{0x304: "13", 0x303: "12", 0x302: "11", 0x301: "10", 0x300: "s3"}[slices.Max(versions)]
-	if !ok {
-		version = "00"
-	}
-	name := "i"
-	if slices.Contains(extensions, 0) {
-		name = "d"
-	}
-	protocol := "00"
-	if a := first(row[9]); a != "" {
-		protocol = a[:1] + a[len(a)-1:]
-	}
-	count := func(l []uint16) string { return strconv.Itoa(100 + min(len(l), 99))[1:] }
-	print := func(l []uint16, sorted bool) string {
-		var s []string
-		for _, v := range l {
-			s = append(s, strconv.FormatInt(0x10000+int64(v), 16)[1:])
-		}
-		if sorted {
-			slices.SortFunc(s, cmp.Compare)
-		}
-		return strings.Join(s, ",")
-	}
-	counted := count(extensions)
-	extensions = slices.DeleteFunc(extensions, func(e uint16) bool { return e == 0 || e == 16 })
-	tail := print(extensions, true)
-	if len(signatures) > 0 {
-		tail += "_" + print(signatures, false)
-	}
-	return string(transport) + version + name + count(ciphers) + counted + protocol +
-		"_" + string(appendHash(nil, []byte(print(ciphers, true)))) + "_" + string(appendHash(nil, []byte(tail)))
-}
-
-// reserved is RFC 8701's list.
-var reserved = []uint16{0x0a0a, 0x1a1a, 0x2a2a, 0x3a3a, 0x4a4a, 0x5a5a, 0x6a6a, 0x7a7a, 0x8a8a, 0x9a9a, 0xaaaa, 0xbaba, 0xcaca, 0xdada, 0xeaea, 0xfafa}
-
-// packets writes payloads as packets of IPv4 into a capture file.
-func packets(t *testing.T, proto uint8, port uint16, payloads ...[]byte) string {
-	t.Helper()
-	order := binary.LittleEndian
-	file := order.AppendUint32(nil, 0xa1b2c3d4)
-	file = order.AppendUint16(order.AppendUint16(file, 2), 4)
-	for _, v := range []uint32{0, 0, 1 << 16, 101} { // raw IP
-		file = order.AppendUint32(file, v)
-	}
-	seq := uint32(1)
-	for i, payload := range payloads {
-		head := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, 40000), port)
-		if proto == protoTCP {
-			head = binary.BigEndian.AppendUint32(head, seq)
-			head = append(head, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0)
-			seq += uint32(len(payload))
-		} else {
-			head = append(binary.BigEndian.AppendUint16(head, uint16(8+len(payload))), 0, 0)
-		}
-		total := 20 + len(head) + len(payload)
-		ip := append([]byte{0x45, 0, byte(total >> 8), byte(total), 0, 0, 0, 0, 64, proto, 0, 0}, 192, 0, 2, 1, 192, 0, 2, 2)
-		for _, v := range []uint32{1, uint32(i), uint32(total), uint32(total)} {
-			file = order.AppendUint32(file, v)
-		}
-		file = append(append(append(file, ip...), head...), payload...)
-	}
-	name := filepath.Join(t.TempDir(), "packets.pcap")
-	if err := os.WriteFile(name, file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-func TestHellosAgreeWithTshark(t *testing.T) {
-	needTshark(t)
-	for _, tt := range hellos {
-		rows := dissect(t, packets(t, protoTCP, 443, fixture(t, "hello/"+tt.file+".bin")), "tls.handshake.type == 1", streamFields...)
-		if len(rows) != 1 {
-			t.Fatalf("%s: tshark sees %d hellos", tt.file, len(rows))
-		}
-		if got := ja4OfTshark(t, rows[0], 't'); got != tt.ja4 || rows[0][8] != strings.ReplaceAll(tt.name, "www.example.com", "www.Example.com") || first(rows[0][9]) != tt.alpn {
-			t.Errorf("%s: tshark says %s %s %s, want %s %s %s", tt.file, got, rows[0][8], rows[0][9], tt.ja4, tt.name, tt.alpn)
-		}
-	}
-}
-
-func TestQUICAgreesWithTshark(t *testing.T) {
-	needTshark(t)
-	fields := slices.Clone(streamFields)
-	for i, f := range fields {
-		fields[i] = strings.Replace(f, "tcp.", "udp.", 1)
-	}
-	fields[2], fields[3] = "quic.version", "udp.length"
-	b := [][]byte{fixture(t, "quic/chromium-1.bin"), fixture(t, "quic/chromium-2.bin")}
-	rows := dissect(t, packets(t, protoUDP, 443, b...), "tls.handshake.type == 1", fields...)
-	if len(rows) != 1 {
-		t.Fatalf("tshark sees %d hellos", len(rows))
-	}
-	var p Parser
-	h := p.Parse(&Beginning{Payload: slices.Concat(b...), Proto: protoUDP})
-	if got := ja4OfTshark(t, rows[0], 'q'); got != h.TLSJA4 || rows[0][8] != h.ServerName || first(rows[0][9]) != h.TLSALPN || number(t, first(rows[0][2])) != int64(h.QUICVersion) {
-		t.Errorf("tshark says %s %q, got %+v", got, rows[0], h)
 	}
 }
