@@ -48,13 +48,17 @@ static __always_inline bool ebb_fragment_key(struct ebb_fragment_key *key, struc
 				   4);
 }
 
-/* Keeps the flow of p for the later fragments. A failure costs them their ports, no count. */
-__noinline int ebb_fragment_remember(struct __sk_buff *skb, struct ebb_packet *p,
-				     struct ebb_mark *m)
+/*
+ * Keeps the flow of p for the later fragments. A failure costs them their ports, no count.
+ * No global function: Linux 6.1 refuses to copy a map's value from what the argument of
+ * one points to, and there is no room on the stack for a copy.
+ */
+static __noinline int ebb_fragment_remember(struct __sk_buff *skb, struct ebb_packet *p,
+					    struct ebb_mark *m)
 {
 	struct ebb_fragment_key key;
 
-	if (p && m && ebb_fragment_key(&key, skb, p, m))
+	if (ebb_fragment_key(&key, skb, p, m))
 		bpf_map_update_elem(&ebb_fragments, &key, &p->flow, BPF_ANY);
 	return 0;
 }
