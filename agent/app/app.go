@@ -25,6 +25,7 @@ import (
 type App struct {
 	cfg Config
 	log *slog.Logger
+	own bool // the process
 }
 
 // New returns an agent that does nothing before Run. It fails on an invalid
@@ -45,6 +46,9 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 // missing that the agent cannot do without, and names it.
 func (a *App) Run(ctx context.Context) (err error) {
 	if err := doctor.Privileges(); err != nil {
+		return err
+	}
+	if err := a.restartConfined(); err != nil {
 		return err
 	}
 	datapath, err := flowbpf.Load(a.cfg.Datapath, a.log)
@@ -76,6 +80,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 		"interfaces": interfaces.Health, "delivery": publisher.Health, "drain": drainer.Health,
 	}}
 	a.log.Info("agent starts", "name", a.cfg.Name, "version", cli.Version(), "boot", publisher.Boot(), "attach", datapath.Mode(), "map_bytes", datapath.MapBytes())
+	if err := a.dropPrivileges(); err != nil {
+		return err
+	}
 	return a.serve(ctx, server, interfaces, drainer, publisher)
 }
 

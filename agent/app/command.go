@@ -38,6 +38,7 @@ they count, and publishes them to NATS JetStream. It needs ` + doctor.Needed + `
 			if err != nil {
 				return err
 			}
+			a.OwnProcess()
 			return a.Run(ctx)
 		},
 	}.Command()
@@ -62,7 +63,7 @@ that NATS is away does not count.`,
 		if err := config.Load(&cfg, file, os.Environ()); err != nil {
 			return err
 		}
-		report := doctor.Diagnose(natsFinding(cmd.Context(), cfg.NATS))
+		report := doctor.Diagnose(privilegeFinding(&cfg), natsFinding(cmd.Context(), cfg.NATS))
 		write := report.WriteText
 		if asJSON {
 			write = report.WriteJSON

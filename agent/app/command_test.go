@@ -81,10 +81,7 @@ func TestBinaryStartsAndEndsWithoutNATS(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	binary := filepath.Join(t.TempDir(), "ebbwatch-agent")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/ebbwatch/ebbwatch/agent").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := buildAgent(t, "0")
 	peer := newHost(t)
 	peer.connect("w0", "w1", 1)
 	for _, c := range []struct {

@@ -31,6 +31,12 @@ type Config struct {
 	// FlushTimeout is how long the agent tries to deliver what is left when it ends.
 	FlushTimeout time.Duration `yaml:"flush_timeout"`
 
+	// DropPrivileges gives up, once the programs are loaded, all capabilities but
+	// those that the agent needs while it runs, for good: whoever may take the
+	// process over then holds no more. Switch it off only where the kernel or the
+	// container refuses it. An agent inside another process ignores it.
+	DropPrivileges bool `yaml:"drop_privileges"`
+
 	Spool         spool.Config    `yaml:"spool"`
 	Interfaces    probe.Config    `yaml:"interfaces"`
 	Datapath      flowbpf.Config  `yaml:"datapath"`
@@ -56,7 +62,7 @@ func DefaultConfig() Config {
 	}
 	return Config{
 		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
-		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second, Spool: spool.DefaultConfig(),
+		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second, DropPrivileges: true, Spool: spool.DefaultConfig(),
 		Interfaces: probe.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
 	}
 }

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type running struct {
 	stream jetstream.Stream
 	stop   context.CancelFunc
 	done   chan error
+	ops    string // address, "" for opsAddress
 
 	batches  int              // that finish read
 	overflow ebbwatch.Counter // that they tell of
@@ -118,7 +120,7 @@ func (r *running) drains(n uint64) {
 }
 
 func (r *running) get(path string) string {
-	resp, err := http.Get("http://" + opsAddress + path)
+	resp, err := http.Get("http://" + cmp.Or(r.ops, opsAddress) + path)
 	if err != nil {
 		return err.Error() // not listening yet
 	}

@@ -24,10 +24,12 @@ type Config struct {
 
 // DefaultConfig returns the configuration of `ebbwatch up` without a file.
 func DefaultConfig() Config {
-	return Config{
+	c := Config{
 		DataDir: "/var/lib/ebbwatch", NATS: natsd.DefaultConfig(), ClickHouse: engine.DefaultConfig(),
 		Agent: agent.DefaultConfig(), Collector: collector.DefaultConfig(), Analyzer: analyzer.DefaultConfig(),
 	}
+	c.Agent.DropPrivileges = false // the process is not the agent's alone
+	return c
 }
 
 // Validate names the first key that cannot be used.
@@ -75,6 +77,9 @@ func (c *Config) notSetByUp() error {
 		if key.set {
 			return fmt.Errorf("%s: is not a choice here: ebbwatch connects its parts itself (see the sections nats and clickhouse)", key.name)
 		}
+	}
+	if c.Agent.DropPrivileges {
+		return errors.New("agent.drop_privileges: has no effect here: the agent shares its process with the other parts (run ebbwatch-agent by itself for it)")
 	}
 	return nil
 }

@@ -1,0 +1,155 @@
+package app_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/privilege"
+)
+
+// buildAgent returns the real binary, in a folder that every user may enter. What
+// the parent of a test in a namespace has built is there already.
+func buildAgent(t *testing.T, cgo string) string {
+	t.Helper()
+	built := "EBBWATCH_TEST_AGENT_CGO_" + cgo
+	if binary := os.Getenv(built); binary != "" {
+		return binary
+	}
+	dir, err := os.MkdirTemp("/tmp", "ebbwatch-agent") //nolint:usetesting // other users may not enter t.TempDir
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "ebbwatch-agent")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/ebbwatch/ebbwatch/agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Setenv(built, binary)
+	return binary
+}
+
+// holds checks what every thread of the process may do.
+func holds(t *testing.T, pid int, want privilege.State) {
+	t.Helper()
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(paths) < 3 {
+		t.Fatalf("%d threads, %v", len(paths), err)
+	}
+	for _, p := range paths {
+		got, err := privilege.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", p, got, want)
+		}
+	}
+}
+
+func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
+	const nobody = 65534
+	three := privilege.Of(privilege.BPF, privilege.NetAdmin, privilege.Perfmon)
+	bind := three | privilege.Of(privilege.NetBindService)
+	all := &syscall.SysProcAttr{}
+	exactly := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}}
+	full, err := privilege.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	buildAgent(t, "0")
+	buildAgent(t, "1")
+	for _, c := range []struct {
+		name, cgo, log string
+		attr           *syscall.SysProcAttr
+		env            string
+		want           privilege.State
+	}{
+		{"root", "0", "privileges given up", all, "", privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
+		{"root, and a listener on a low port", "0", "privileges given up", all, "EBBWATCH_LISTEN=127.0.0.1:846",
+			privilege.State{Effective: bind, Permitted: bind, Bounding: bind, NoNewPrivs: true}},
+		{"an ordinary user with exactly three", "0", "privileges given up", exactly, "", privilege.State{Effective: three, Permitted: three, Bounding: full.Bounding, NoNewPrivs: true}},
+		{"root, linked with C", "1", "privileges were given up before the start", all, "",
+			privilege.State{Effective: three, Permitted: three, Inheritable: three, Ambient: three, Bounding: three, NoNewPrivs: true}},
+		{"root, not wanted", "0", "agent starts", all, "EBBWATCH_DROP_PRIVILEGES=false", full},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if !inNamespace(t) {
+				return
+			}
+			binary := buildAgent(t, c.cgo)
+			spool, err := os.MkdirTemp(filepath.Dir(binary), "spool") //nolint:usetesting // likewise
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cred := c.attr.Credential; cred != nil {
+				if err := os.Chown(spool, int(cred.Uid), int(cred.Gid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first, second := newHost(t), newHost(t)
+			first.connect("w0", "w1", 1)
+			var log bytes.Buffer
+			cmd := exec.CommandContext(t.Context(), binary, "run")
+			cmd.Dir = "/"
+			cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_DRAIN_INTERVAL=200ms", "EBBWATCH_LISTEN="+opsAddress, "EBBWATCH_SPOOL_DIR="+spool, c.env)
+			cmd.Stderr, cmd.SysProcAttr = &log, c.attr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			r := &running{t: t}
+			if address, ok := strings.CutPrefix(c.env, "EBBWATCH_LISTEN="); ok {
+				r.ops = address
+			}
+			r.watches(1)
+			r.drains(1)
+			holds(t, cmd.Process.Pid, c.want)
+
+			second.connect("x0", "x1", 2)
+			r.watches(2) // hot-plug
+			r.drains(2)
+			holds(t, cmd.Process.Pid, c.want)
+			r.shows("\nebbwatch_agent_spool_usable 1\n", true)
+			if r.metric("ebbwatch_agent_spool_batches") == 0 || r.metric("ebbwatch_agent_attach_failures_total") != 0 {
+				t.Errorf("%d batches on disk, %d failures to attach", r.metric("ebbwatch_agent_spool_batches"), r.metric("ebbwatch_agent_attach_failures_total"))
+			}
+			begin := time.Now()
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil || time.Since(begin) > 3*time.Second {
+				t.Errorf("%v after %v", err, time.Since(begin))
+			}
+			if !strings.Contains(log.String(), c.log) || strings.Contains(log.String(), "ERROR") || t.Failed() {
+				t.Errorf("want %q and no error in the log:\n%s", c.log, log.String())
+			}
+		})
+	}
+}
+
+func TestDoctorTellsWhatIsKept(t *testing.T) {
+	t.Setenv("EBBWATCH_LISTEN", "127.0.0.1:80")
+	out, _ := execute(t, "doctor")
+	for _, want := range []string{"privileges", "keeps CAP_BPF (read and swap maps)", "CAP_NET_BIND_SERVICE (listen on port 80)", "gives up "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	t.Setenv("EBBWATCH_DROP_PRIVILEGES", "false")
+	if out, _ = execute(t, "doctor"); !strings.Contains(out, "drop_privileges is off") {
+		t.Errorf("switched off:\n%s", out)
+	}
+}
