@@ -173,4 +173,9 @@ func (w *writer) period(r *Report) {
 	for _, a := range p.Agents {
 		w.line("| %s | %s | %s | %s | %s |", human.Markdown(a.Name, 64), CoverageLabel(a.Coverage()), human.Number(float64(a.SeenPackets)), human.Number(float64(a.OverflowPackets)), human.Number(float64(a.LostBatches)))
 	}
+	for _, a := range p.Agents {
+		if a.SkippedPackets > 0 {
+			w.line("\n%s sampled: %s of its packets were not counted one by one, so its figures are estimates.", human.Markdown(a.Name, 64), human.Number(float64(a.SkippedPackets)))
+		}
+	}
 }

@@ -83,17 +83,21 @@ type Agent struct {
 	Name            string `json:"name"`
 	SeenPackets     uint64 `json:"seen_packets"`
 	RecordedPackets uint64 `json:"recorded_packets"`
-	OverflowPackets uint64 `json:"overflow_packets"` // found no room in the flow map
-	LostBatches     uint64 `json:"lost_batches"`     // gaps in the sequence
+	OverflowPackets uint64 `json:"overflow_packets"`          // found no room in the flow map
+	SkippedPackets  uint64 `json:"skipped_packets,omitempty"` // left out by sampling: the flow records stand for them by estimate
+	LostBatches     uint64 `json:"lost_batches"`              // gaps in the sequence
 }
 
 // Coverage returns the share of packets that stand in flow records, in percent;
-// what is not IP counts as covered. An agent that saw nothing has full coverage.
+// what is not IP counts as covered. Of packets that sampling left out as many
+// are taken to be covered as of those that it took. An agent that saw nothing
+// has full coverage.
 func (a Agent) Coverage() float64 {
-	if a.SeenPackets == 0 {
+	taken := a.SeenPackets - min(a.SkippedPackets, a.SeenPackets)
+	if taken == 0 {
 		return 100
 	}
-	return 100 * (1 - float64(min(a.OverflowPackets, a.SeenPackets))/float64(a.SeenPackets))
+	return 100 * (1 - float64(min(a.OverflowPackets, taken))/float64(taken))
 }
 
 // IncidentReportID returns the id of the report about in at its present

@@ -291,3 +291,19 @@ func TestPseudonymsAreStableAndUnique(t *testing.T) {
 		t.Error("a short key was accepted")
 	}
 }
+
+func TestCoverage(t *testing.T) {
+	for name, test := range map[string]struct {
+		agent Agent
+		want  float64
+	}{
+		"nothing was seen":   {Agent{}, 100},
+		"some found no room": {Agent{SeenPackets: 100, RecordedPackets: 75, OverflowPackets: 25}, 75},
+		"of what was sampled as many as of what was not": {Agent{SeenPackets: 1000, RecordedPackets: 75, OverflowPackets: 25, SkippedPackets: 900}, 75},
+		"everything was left out":                        {Agent{SeenPackets: 10, SkippedPackets: 10}, 100},
+	} {
+		if got := test.agent.Coverage(); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}

@@ -28,7 +28,7 @@ const (
 type Beat struct {
 	Agent    string
 	Complete time.Time     // beginning of the drain before its first missing batch, or end of its last drain
-	Received time.Time     // of its newest batch
+	Received time.Time     // of its newest drain
 	Skew     time.Duration // receipt minus time of that batch: large for a slow clock or old data, negative for a clock that is ahead
 	Missing  uint64        // batches of its present run that are missing among those of the last ten minutes
 	LostGaps uint64        // gaps among them that were waited for in vain: what they held is in no window yet
@@ -46,9 +46,11 @@ type Beat struct {
 // wait for one whose clock is slow or whose data is late for good, unless that
 // is so for all.
 //
-// A missing batch of an agent's present run holds it before the drain of the
-// batch in front, for MaxGap; but not if it lost others for good within ten
-// minutes, for then it will hardly find these.
+// A missing batch of an agent's present run holds it before the last drain in
+// front, for MaxGap; but not if it lost others for good within ten minutes, for
+// then it will hardly find these. Batches of early warnings, which end no drain,
+// count for gaps and for nothing else; one of them that is missing cannot be
+// told from a drain.
 func (s *Store) Beats(ctx context.Context, q WatermarkQuery) ([]Beat, error) {
 	query := `
 WITH
@@ -67,7 +69,7 @@ FROM
         toInt64(dateDiff('millisecond', minIf(received, received > lately), maxIf(received, received > lately))) AS received_span,
         toInt64(dateDiff('millisecond', minIf(time, received > lately), maxIf(time, received > lately))) AS time_span
     FROM coverage
-    WHERE time > since - INTERVAL 1 DAY AND received > since AND received <= settled
+    WHERE time > since - INTERVAL 1 DAY AND received > since AND received <= settled AND ` + isDrain + `
     GROUP BY agent
 ) AS a
 LEFT JOIN
@@ -75,12 +77,18 @@ LEFT JOIN
     SELECT agent, sum(gone) AS missing, countIf(got > gives_up) AS open, countIf(got <= gives_up) AS lost, minIf(front, got > gives_up) AS before
     FROM
     (
-        SELECT agent, min(received) AS got, toUInt64(toInt64(sequence) - lagInFrame(toInt64(sequence), 1, toInt64(sequence) - 1) OVER run - 1) AS gone,
-            lagInFrame(min(time) - INTERVAL max(interval_ms) MILLISECOND, 1) OVER run AS front
-        FROM coverage_10m
-        WHERE (agent, boot) IN (SELECT agent, argMax(boot, received) FROM coverage_10m GROUP BY agent)
-        GROUP BY agent, sequence
-        WINDOW run AS (PARTITION BY agent ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+        SELECT agent, got, toUInt64(toInt64(sequence) - lagInFrame(toInt64(sequence), 1, toInt64(sequence) - 1) OVER run - 1) AS gone,
+            if(countIf(length > 0) OVER ahead > 0, argMaxIf(began, sequence, length > 0) OVER ahead,
+                lagInFrame(began, 1) OVER run - INTERVAL max(length) OVER run MILLISECOND) AS front
+        FROM
+        (
+            SELECT agent, sequence, min(received) AS got, max(interval_ms) AS length, min(time) - INTERVAL length MILLISECOND AS began
+            FROM coverage_10m
+            WHERE (agent, boot) IN (SELECT agent, argMax(boot, received) FROM coverage_10m GROUP BY agent)
+            GROUP BY agent, sequence
+        )
+        WINDOW run AS (PARTITION BY agent ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING),
+            ahead AS (PARTITION BY agent ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     )
     WHERE gone > 0
     GROUP BY agent

@@ -48,17 +48,18 @@ type AgentTotal struct {
 	SeenPackets     uint64
 	RecordedPackets uint64
 	OverflowPackets uint64
+	SkippedPackets  uint64 // left out by sampling
 	LostBatches     uint64 // missing by their sequence numbers
 }
 
 // AgentTotals sums up the coverage of every agent in [from, to), by name.
 func (s *Store) AgentTotals(ctx context.Context, from, to time.Time) ([]AgentTotal, error) {
 	query := `
-SELECT agent, sum(seen), sum(recorded), sum(overflow), toUInt64(sum(last - first + 1 - batches))
+SELECT agent, sum(seen), sum(recorded), sum(overflow), sum(skipped), toUInt64(sum(last - first + 1 - batches))
 FROM
 (
     SELECT agent, boot, sum(seen_packets) AS seen, sum(recorded_packets) AS recorded, sum(overflow_packets) AS overflow,
-        max(sequence) AS last, min(sequence) AS first, uniqExact(sequence) AS batches
+        sum(skipped_packets) AS skipped, max(sequence) AS last, min(sequence) AS first, uniqExact(sequence) AS batches
     FROM coverage
     WHERE time >= ` + at("from") + ` AND time < ` + at("to") + `
     GROUP BY agent, boot
@@ -69,7 +70,7 @@ LIMIT 10000`
 	var totals []AgentTotal
 	err := s.query(ctx, query, params{"from": from, "to": to}, func(r driver.Rows) error {
 		var t AgentTotal
-		if err := r.Scan(&t.Name, &t.SeenPackets, &t.RecordedPackets, &t.OverflowPackets, &t.LostBatches); err != nil {
+		if err := r.Scan(&t.Name, &t.SeenPackets, &t.RecordedPackets, &t.OverflowPackets, &t.SkippedPackets, &t.LostBatches); err != nil {
 			return err
 		}
 		totals = append(totals, t)

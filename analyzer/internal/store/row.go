@@ -100,7 +100,7 @@ type Agent struct {
 	Received  time.Time // when the collector got that
 	FlowsPerS float64   // flow records a second
 	BitsPerS  float64   // seen at its attach points
-	Coverage  float64   // share of the IP packets that stand in flow records, 0 to 1; 1 if there were none
+	Coverage  float64   // share of the IP packets, or where they are sampled of those taken, that stand in flow records, 0 to 1; 1 if there were none
 	Overflow  uint64    // packets that found no room in the flow map
 	Gaps      uint64    // batches that are missing by their sequence numbers
 	Losses    uint64    // what the agent itself gave up since its start, all counters
@@ -126,7 +126,7 @@ type Ingest struct {
 	Watermark time.Time     // up to here the data of every live agent is stored; zero without agents
 	Newest    time.Time     // end of the newest drain interval of any agent
 	Lag       time.Duration // from the end of a drain to its receipt by the collector: median of the last five minutes
-	Batches   uint64        // batches of the last five minutes
+	Batches   uint64        // batches of drains of the last five minutes
 }
 
 // Talker is a pair of hosts and what they exchanged.

@@ -10,26 +10,27 @@ import (
 )
 
 // Agents returns the agents that were heard of within the last day, by name.
-// Rates and shares are of the last ten minutes before now.
+// Rates and shares are of the last ten minutes before now. Where packets are
+// sampled, the share is that of the packets taken: it estimates that of all.
 func (s *Store) Agents(ctx context.Context, now time.Time) ([]Agent, error) {
 	const query = `
 WITH ` + "fromUnixTimestamp64Milli({now:Int64}, 'UTC')" + ` AS now, now - INTERVAL 10 MINUTE AS recent
 SELECT
     agent,
-    argMax(agent_version, time),
-    max(time) AS beat,
-    max(received),
+    argMaxIf(agent_version, time, is_drain),
+    maxIf(time, is_drain) AS beat,
+    maxIf(received, is_drain),
     sumIf(flows, first AND time > recent) / seconds,
     8 * sumIf(seen_bytes, time > recent) / seconds,
     if(ip = 0, 1, sumIf(recorded_packets, time > recent) / ip),
     sumIf(overflow_packets, time > recent) AS overflow,
     toUInt64(sum(gaps)),
-    arraySum(mapValues(argMax(losses, time))),
+    arraySum(mapValues(argMaxIf(losses, time, is_drain))),
     sumIf(recorded_packets, time > recent) + overflow AS ip,
     greatest(sumIf(interval_ms, first AND time > recent) / 1000, 1) AS seconds
 FROM
 (
-    SELECT *,
+    SELECT *, ` + isDrain + ` AS is_drain,
         row_number() OVER (PARTITION BY agent, boot, sequence ORDER BY interface, direction) = 1 AS first,
         if(first AND time > recent, greatest(toInt64(sequence) - toInt64(lagInFrame(sequence, 1, sequence) OVER
             (PARTITION BY agent, boot ORDER BY sequence ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) - 1, 0), 0) AS gaps
@@ -37,6 +38,7 @@ FROM
     WHERE time > now - INTERVAL 1 DAY
 )
 GROUP BY agent
+HAVING countIf(is_drain) > 0
 ORDER BY agent
 LIMIT 10000`
 	var agents []Agent
@@ -61,20 +63,20 @@ LIMIT 10000`
 }
 
 // watched tells for each agent, which are in order of their names, the
-// interfaces that its drains of the last interval and a half tell of. Not every
-// batch of a drain tells of them.
+// interfaces that its drains of the last interval and a half tell of, those of
+// other network namespaces as name@namespace. Not every batch of a drain tells of them.
 func (s *Store) watched(ctx context.Context, agents []Agent, now time.Time) error {
 	query := `
-SELECT agent, arraySlice(arraySort(groupUniqArray(2048)(interface)), 1, {limit:UInt32}), uniqExact(interface)
+SELECT agent, arraySlice(arraySort(groupUniqArray(2048)(name)), 1, {limit:UInt32}), uniqExact(name)
 FROM
 (
-    SELECT agent, interface, max(time) AS seen, max(max(time)) OVER (PARTITION BY agent) AS beat,
+    SELECT agent, if(netns = '', interface, concat(interface, '@', netns)) AS name, max(time) AS seen, max(max(time)) OVER (PARTITION BY agent) AS beat,
         argMax(argMax(interval_ms, time), max(time)) OVER (PARTITION BY agent) AS step
     FROM coverage
-    WHERE time > ` + at("now") + ` - INTERVAL 10 MINUTE
-    GROUP BY agent, interface
+    WHERE ` + isDrain + ` AND time > ` + at("now") + ` - INTERVAL 10 MINUTE
+    GROUP BY agent, interface, netns
 )
-WHERE interface != '' AND dateDiff('millisecond', seen, beat) <= 1.5 * step
+WHERE name != '' AND dateDiff('millisecond', seen, beat) <= 1.5 * step
 GROUP BY agent
 ORDER BY agent
 LIMIT 10000`
@@ -143,7 +145,7 @@ func (s *Store) Ingest(ctx context.Context, now time.Time) (Ingest, error) {
 	query := `
 SELECT max(time), toFloat64(quantileExact(0.5)(greatest(dateDiff('millisecond', time, received), 0))), uniqExact(agent, boot, sequence)
 FROM coverage
-WHERE time > ` + at("now") + ` - INTERVAL 5 MINUTE`
+WHERE ` + isDrain + ` AND time > ` + at("now") + ` - INTERVAL 5 MINUTE`
 	if err := s.queryRow(ctx, query, params{"now": now}, &i.Newest, &lagMS, &i.Batches); err != nil {
 		return i, wrap("read ingest lag", err)
 	}

@@ -128,7 +128,7 @@ func (s *Store) Close() error { return s.conn.Close() }
 // for the newest table. ErrNotReady means that the migrations have not run.
 func (s *Store) Ping(ctx context.Context) error {
 	var n uint64
-	err := s.queryRow(ctx, "SELECT count() FROM (SELECT 1 FROM deliveries LIMIT 1)", nil, &n)
+	err := s.queryRow(ctx, "SELECT count() FROM (SELECT 1 FROM sources LIMIT 1)", nil, &n)
 	return wrap("reach clickhouse", err)
 }
 

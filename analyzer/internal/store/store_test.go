@@ -198,6 +198,15 @@ func testAgents(t *testing.T, db *storetest.DB, s *store.Store) {
 		}
 		beats = append(beats, blind)
 	}
+	// Batches of early warnings prove nothing of a drain; a sampled share is one of what was taken.
+	for i := range 4 {
+		at := now.Add(time.Duration(21+i) * time.Second)
+		beats = append(beats, storetest.Beat{Agent: "none", Time: at, Received: at, Boot: boot, Sequence: uint64(i + 11), Warning: true},
+			storetest.Beat{Agent: "warns", Time: at, Received: at, Boot: boot, Sequence: uint64(i + 1), Warning: true})
+	}
+	beats = append(beats,
+		storetest.Beat{Agent: "sampled", Time: now, Received: now, Boot: boot, Sequence: 1, Interface: "eth0", Seen: 1000, Skipped: 900, Overflow: 25},
+		storetest.Beat{Agent: "sampled", Time: now, Received: now, Boot: boot, Sequence: 1, Interface: "eth0", NetNS: "blue"})
 	db.Beats(t, beats...)
 	agents, err := s.Agents(t.Context(), now.Add(30*time.Second))
 	if err != nil {
@@ -211,12 +220,22 @@ func testAgents(t *testing.T, db *storetest.DB, s *store.Store) {
 		Name: "many", Version: "v1", LastBeat: now.Add(20 * time.Second), Received: now.Add(20 * time.Second), Coverage: 1, Losses: 2, InterfaceCount: 24,
 	}, {
 		Name: "none", Version: "v1", LastBeat: now.Add(20 * time.Second), Received: now.Add(20 * time.Second), Coverage: 1, Losses: 2,
+	}, {
+		Name: "sampled", Version: "v1", LastBeat: now, Received: now, BitsPerS: 8 * 1000 * 100 / 5.0, Coverage: 0.75, Overflow: 25, Losses: 2,
+		Interfaces: []string{"eth0", "eth0@blue"}, InterfaceCount: 2,
 	}}
 	for n := range store.MaxInterfaces {
 		want[1].Interfaces = append(want[1].Interfaces, fmt.Sprintf("veth%02d", n+1))
 	}
 	if diff := cmp.Diff(want, agents); diff != "" {
 		t.Error(diff)
+	}
+	totals, err := s.AgentTotals(t.Context(), now.Add(-time.Minute), now.Add(time.Minute))
+	if err != nil || len(totals) != 5 {
+		t.Fatalf("totals %+v: %v", totals, err)
+	}
+	if want := (store.AgentTotal{Name: "sampled", SeenPackets: 1000, RecordedPackets: 75, OverflowPackets: 25, SkippedPackets: 900}); totals[3] != want {
+		t.Errorf("got %+v, want %+v", totals[3], want)
 	}
 }
 
@@ -277,14 +296,16 @@ func testWatermark(t *testing.T, db *storetest.DB, s *store.Store) {
 			t.Errorf("%s: %v, %v; want %v", test.name, got, err, test.want)
 		}
 	}
+	db.Beats(t, storetest.Beat{Agent: "a", Time: second(64), Received: second(64), Warning: true})
 	ingest, err := s.Ingest(t.Context(), second(65))
-	if err != nil || !ingest.Watermark.Equal(second(60)) || ingest.Batches != 3 || ingest.Lag != time.Second {
+	if err != nil || !ingest.Watermark.Equal(second(60)) || !ingest.Newest.Equal(second(3600)) || ingest.Batches != 3 || ingest.Lag != time.Second {
 		t.Errorf("Ingest: %+v, %v", ingest, err)
 	}
 }
 
 func testNextData(t *testing.T, db *storetest.DB, s *store.Store) {
-	db.Beats(t, storetest.Beat{Agent: "a", Time: now.Add(-time.Hour), Received: now}, storetest.Beat{Agent: "a", Time: now, Received: now})
+	db.Beats(t, storetest.Beat{Agent: "a", Time: now.Add(-30 * time.Minute), Received: now, Warning: true},
+		storetest.Beat{Agent: "a", Time: now.Add(-time.Hour), Received: now}, storetest.Beat{Agent: "a", Time: now, Received: now})
 	for after, want := range map[time.Time]time.Time{
 		now.Add(-2 * time.Hour): now.Add(-time.Hour), now.Add(-time.Hour): now, now: {},
 	} {

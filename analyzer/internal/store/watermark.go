@@ -36,7 +36,7 @@ func (s *Store) NextData(ctx context.Context, t time.Time) (time.Time, error) {
 		next time.Time
 		n    uint64
 	)
-	err := s.queryRow(ctx, "SELECT min(time), count() FROM coverage WHERE time > "+at("after"), params{"after": t}, &next, &n)
+	err := s.queryRow(ctx, "SELECT min(time), count() FROM coverage WHERE "+isDrain+" AND time > "+at("after"), params{"after": t}, &next, &n)
 	if err != nil || n == 0 {
 		return time.Time{}, wrap("find next data", err)
 	}

@@ -177,17 +177,24 @@ type Beat struct {
 	Interface      string
 	Flows          uint32
 	Seen, Overflow uint64 // packets; the rest is recorded
+	Skipped        uint64 // packets of Seen that sampling left out
+	NetNS          string
+	Warning        bool // the batch holds early warnings alone
 }
 
 // Beats stores rows of coverage.
 func (db *DB) Beats(t testing.TB, beats ...Beat) {
 	t.Helper()
 	const sql = `INSERT INTO coverage (time, received, agent, agent_version, boot, sequence, interval_ms, flows, interface, direction,
-		seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, losses)`
+		seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, skipped_packets, netns, losses)`
 	db.insert(t, sql, func(b driver.Batch) error {
 		for _, c := range beats {
-			err := b.Append(c.Time, c.Received, c.Agent, "v1", c.Boot, c.Sequence, uint32(5000), c.Flows, c.Interface, "ingress",
-				c.Seen, 100*c.Seen, c.Seen-c.Overflow, 100*(c.Seen-c.Overflow), c.Overflow, 100*c.Overflow, map[string]uint64{"queue_dropped_batches": 2})
+			interval, losses, recorded := uint32(5000), map[string]uint64{"queue_dropped_batches": 2}, c.Seen-c.Overflow-c.Skipped
+			if c.Warning {
+				interval, losses = 0, nil
+			}
+			err := b.Append(c.Time, c.Received, c.Agent, "v1", c.Boot, c.Sequence, interval, c.Flows, c.Interface, "ingress",
+				c.Seen, 100*c.Seen, recorded, 100*recorded, c.Overflow, 100*c.Overflow, c.Skipped, c.NetNS, losses)
 			if err != nil {
 				return err
 			}
