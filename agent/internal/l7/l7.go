@@ -17,9 +17,10 @@ import (
 
 const (
 	// MaxPayload is how many bytes of a beginning are looked at, whatever was
-	// captured. A TLS ClientHello with a post-quantum key share takes about 2,000,
-	// and in QUIC two datagrams: 2,500 in Chromium's, 2,944 at most in Ethernet.
-	MaxPayload = 3072
+	// captured: twice what a ClientHello with a post-quantum key share takes. In
+	// QUIC that fills two datagrams: 2,500 bytes in Chromium's, 2,944 at most in
+	// Ethernet.
+	MaxPayload = 4096
 	// MaxName is the limit of every name in a Hint, in bytes.
 	MaxName = ebbwatch.MaxName
 )

@@ -54,6 +54,36 @@ func Pair(opener, other Hint) Exchange {
 	return e
 }
 
+// Match merges the hints of several messages of each side, in the order of
+// their times, as DNS has them where A and AAAA are asked from one port: the
+// first request that has a response, with it, wherever that stands among the
+// others; without any, the first request.
+func Match(opener, other []Hint) Exchange {
+	if len(opener) <= 1 && len(other) <= 1 {
+		return Pair(at(opener), at(other))
+	}
+	requests, responses := opener, other
+	if at(opener).Response && len(other) > 0 && !other[0].Response {
+		requests, responses = other, opener
+	}
+	for i := range requests {
+		for j := range responses {
+			if q, r := &requests[i], &responses[j]; q.App != AppNone && !q.Response && r.Response && answers(q, r) {
+				return Pair(*q, *r)
+			}
+		}
+	}
+	return Pair(at(requests), at(responses))
+}
+
+// at returns the first, or the zero Hint.
+func at(hints []Hint) Hint {
+	if len(hints) == 0 {
+		return Hint{}
+	}
+	return hints[0]
+}
+
 // answers tells whether the response is one to the request.
 func answers(request, response *Hint) bool {
 	if request.App != response.App {

@@ -50,6 +50,38 @@ func TestPair(t *testing.T) {
 	}
 }
 
+func TestMatch(t *testing.T) {
+	ask := func(id, kind uint16, ns int64) Hint {
+		return Hint{App: AppDNS, DNSID: id, DNSType: kind, ServerName: "a.example", TimeNS: ns}
+	}
+	say := func(id, kind uint16, ns int64, answers uint16) Hint {
+		h := ask(id, kind, ns)
+		h.Response, h.DNSAnswers = true, answers
+		return h
+	}
+	merged := ask(1, 1, 1000)
+	merged.DNSAnswers = 2
+	hints := func(h ...Hint) []Hint { return h }
+	for _, tt := range []struct {
+		name          string
+		opener, other []Hint
+		want          Exchange
+	}{
+		{"answers in the other order", hints(ask(1, 1, 1000), ask(2, 28, 2000)), hints(say(2, 28, 5000, 1), say(1, 1, 9000, 2)), Exchange{Hint: merged, Answered: true, LatencyUS: 8}},
+		{"the side that answers comes first", hints(say(2, 28, 5000, 1), say(1, 1, 9000, 2)), hints(ask(1, 1, 1000), ask(2, 28, 2000)), Exchange{Hint: merged, Answered: true, LatencyUS: 8}},
+		{"the first is not answered", hints(ask(2, 28, 500), ask(1, 1, 1000)), hints(say(1, 1, 9000, 2)), Exchange{Hint: merged, Answered: true, LatencyUS: 8}},
+		{"answers to something else", hints(ask(1, 1, 1000), ask(2, 28, 2000)), hints(say(3, 28, 5000, 1)), Exchange{Hint: ask(1, 1, 1000), Mismatched: true}},
+		{"none is answered", hints(ask(1, 1, 1000), ask(2, 28, 2000)), nil, Exchange{Hint: ask(1, 1, 1000)}},
+		{"answers alone", nil, hints(say(2, 28, 5000, 1), say(1, 1, 9000, 2)), Exchange{Hint: say(2, 28, 5000, 1), Answered: true}},
+		{"one of each", hints(ask(1, 1, 1000)), hints(say(1, 1, 9000, 2)), Exchange{Hint: merged, Answered: true, LatencyUS: 8}},
+		{"nothing", nil, nil, Exchange{}},
+	} {
+		if got := Match(tt.opener, tt.other); got != tt.want {
+			t.Errorf("%s:\n got %+v\nwant %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestRecord(t *testing.T) {
 	query := Hint{App: AppDNS, DNSType: 65, ServerName: "a.example"}
 	for name, tt := range map[string]struct {
