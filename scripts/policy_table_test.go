@@ -40,7 +40,10 @@ const importPolicy = `
 	# Siblings that meet outside their app, each for a reason.
 	# The datapath's entries become conversations, and these batches.
 	agent/internal/flowbpf -> agent/internal/flowbpf/objects
-	agent/internal/doctor -> agent/internal/flowbpf
+	agent/internal/doctor -> agent/internal/flowbpf agent/internal/owner agent/internal/seed
+	# What else the kernel tells has programs, and features to diagnose, of its own.
+	agent/internal/owner -> agent/internal/flowbpf agent/internal/flowbpf/objects
+	agent/internal/seed -> agent/internal/flowbpf agent/internal/flowbpf/objects
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
 	agent/internal/probe -> agent/internal/flowbpf
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
@@ -97,8 +100,8 @@ const homePolicy = `
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 
-	github.com/cilium/ebpf -> agent/internal/flowbpf/...
-	github.com/vishvananda/netlink -> agent/internal/flowbpf agent/internal/probe scripts/lab/internal/netlab
+	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/losstest
+	github.com/vishvananda/netlink -> agent/internal/flowbpf agent/internal/probe agent/internal/losstest scripts/lab/internal/netlab
 
 	gonum.org/v1/gonum -> analyzer/internal/detect/stat
 	github.com/sashabaranov/go-openai -> analyzer/internal/llm
@@ -109,7 +112,7 @@ const homePolicy = `
 	golang.org/x/crypto -> deploy/standalone/internal/natsd
 
 	github.com/standard-webhooks/standard-webhooks/libraries -> scripts/lab/internal/receiver
-	github.com/vishvananda/netns -> scripts/lab/internal/netlab
+	github.com/vishvananda/netns -> agent/internal/losstest scripts/lab/internal/netlab
 	golang.org/x/net -> scripts/lab/internal/traffic
 `
 

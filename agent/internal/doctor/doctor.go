@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/owner"
+	"github.com/ebbwatch/ebbwatch/agent/internal/seed"
 )
 
 // Finding is one line of the diagnosis.
@@ -66,7 +69,8 @@ func featureFindings() []Finding {
 	}
 	var findings []Finding
 	attach := Finding{Name: "attach", Purpose: "hook interfaces by tcx or tc", Required: true}
-	for _, f := range flowbpf.Probe(privileged) {
+	features := slices.Concat(flowbpf.Probe(privileged), owner.Probe(privileged), seed.Probe(privileged))
+	for _, f := range features {
 		finding := Finding{Name: f.Name, Purpose: f.Need, Works: f.Err == nil, Required: f.Required}
 		switch {
 		case errors.Is(f.Err, flowbpf.ErrNotTested):
@@ -117,6 +121,10 @@ func advice(name string, err error) string {
 		return "echo 1 > /proc/sys/net/core/bpf_jit_enable"
 	case "btf":
 		return "use a kernel built with CONFIG_DEBUG_INFO_BTF"
+	case "owner":
+		return "nothing where owner_scan works, but sockets that live shorter than a scan have no owner then; else mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified"
+	case "owner_scan", "owner_mptcp", "owner_cgroup", "seed":
+		return "use a kernel built with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_SYSCALL, 5.15 or later; the agent runs without"
 	}
 	return fmt.Sprintf("use Linux %d.%d or later with BPF enabled", oldestMajor, oldestMinor)
 }

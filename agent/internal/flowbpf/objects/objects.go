@@ -8,3 +8,5 @@ package objects
 // What the parsers say of a packet, for tests; no command refers to it, so none holds it.
 //
 //go:generate go tool bpf2go -go-package objects -output-dir "$BPF_OUT" -target amd64,arm64 -strip llvm-strip-14 -cc clang-14 Parser ../../../../bpf/tests/parser.bpf.c -- -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -go-package objects -output-dir "$BPF_OUT" -target amd64,arm64 -strip llvm-strip-14 -cc clang-14 -type ebb_holder -type ebb_owner -type ebb_cgroup -type ebb_listener Owner ../../../../bpf/owner.bpf.c -- -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -go-package objects -output-dir "$BPF_OUT" -target amd64,arm64 -strip llvm-strip-14 -cc clang-14 -type ebb_open_socket Seed ../../../../bpf/seed.bpf.c -- -mcpu=v3 -Wall -Wextra -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
