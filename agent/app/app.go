@@ -14,6 +14,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/doctor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/drain"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/loglimit"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
 	"github.com/ebbwatch/ebbwatch/internal/cli"
@@ -24,8 +25,8 @@ import (
 // App is one agent. Make it with New.
 type App struct {
 	cfg Config
-	log *slog.Logger
-	own bool // the process
+	log *slog.Logger // limited
+	own bool         // the process
 }
 
 // New returns an agent that does nothing before Run. It fails on an invalid
@@ -34,7 +35,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure agent: %w", err)
 	}
-	return &App{cfg: cfg, log: log}, nil
+	return &App{cfg: cfg, log: slog.New(loglimit.New(log.Handler()))}, nil
 }
 
 // Run watches the interfaces of the process' network namespace, and publishes,
@@ -64,6 +65,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer nc.Close()
 
 	reg := ops.NewRegistry()
+	registerLog(reg, a.log)
 	publisher, err := publish.New(publish.Config{
 		Agent: a.cfg.Name, Version: cli.Version(), QueueMaxBytes: a.cfg.QueueMaxBytes, FlushTimeout: a.cfg.FlushTimeout, Spool: a.cfg.Spool,
 	}, nc, reg, a.log)

@@ -35,7 +35,7 @@ type running struct {
 
 const opsAddress = "127.0.0.1:8461"
 
-func runAgent(t *testing.T, adjust func(*app.Config)) *running {
+func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *running {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
 	if err != nil {
@@ -66,7 +66,8 @@ func runAgent(t *testing.T, adjust func(*app.Config)) *running {
 	if adjust != nil {
 		adjust(&cfg)
 	}
-	a, err := app.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	log = append(log, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	a, err := app.New(cfg, log[0])
 	if err != nil {
 		t.Fatal(err)
 	}
