@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -23,15 +24,16 @@ func main() {
 	only := flag.String("only", "", "measure only what has a name with this `prefix`")
 	agent := flag.String("agent", "", "`path` of the agent's binary (default: built with go build)")
 	flows := flag.Int("flows", 100_000, "live conversations for the memory figures")
+	beginnings := flag.String("beginnings", filepath.Join("agent", "internal", "l7", "testdata"), "`folder` of recorded beginnings for the figures of hints")
 	lab := flag.Bool(labFlag, false, "run as the process in the namespace (internal)")
 	flag.Parse()
-	if err := run(*only, *agent, *flows, *lab); err != nil {
+	if err := run(*only, *agent, *beginnings, *flows, *lab); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(only, agent string, flows int, lab bool) error {
+func run(only, agent, beginnings string, flows int, lab bool) error {
 	if flows < 1 || flows > maxFlows {
 		return fmt.Errorf("flows is %d, must be 1 to %d", flows, maxFlows)
 	}
@@ -47,6 +49,7 @@ func run(only, agent string, flows int, lab bool) error {
 		measure func() ([]figure, error)
 	}{
 		{[]string{"encode_ns_per_flow", "encode_ns_per_flow_1000", "wire_bytes_per_flow", "wire_bytes_per_flow_1000"}, measureEncoding},
+		{[]string{"hint_dns_ns", "hint_tls_ns", "hint_http_ns", "hint_quic_ns"}, func() ([]figure, error) { return measureHints(beginnings) }},
 		{[]string{"agent_rss_bytes", "agent_rss_idle_bytes", "agent_rss_peak_bytes", "agent_cpu_percent_10k_flows_s"}, func() ([]figure, error) { return memoryInNamespace(agent, flows) }},
 	} {
 		if !slices.ContainsFunc(g.names, func(name string) bool { return strings.HasPrefix(name, only) }) {
