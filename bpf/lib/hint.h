@@ -18,6 +18,7 @@
  */
 
 #define EBB_HINTS      4   /* payloads of DNS per side and entry */
+#define EBB_HINTS_QUIC 3   /* of a side whose first datagram was of QUIC */
 #define EBB_HINTS_DONE 255 /* of a side that is not looked at any more */
 
 #define EBB_PORT_DNS   53
@@ -148,19 +149,25 @@ static __always_inline void ebb_hint_udp(struct __sk_buff *skb, const struct ebb
 					 __u32 side)
 {
 	__u8 head[5];
+	bool continued;
 
 	if (ebb_dns && ebb_hint_is_dns(p)) {
 		own->hints++;
 		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_SMALL);
 		return;
 	}
+	/* A ClientHello can take two datagrams. */
+	continued = own->hints == EBB_HINTS_QUIC;
 	own->hints = EBB_HINTS_DONE;
 	if (!ebb_quic || p->payload_len < EBB_QUIC_MIN ||
 	    bpf_skb_load_bytes(skb, p->payload_off, head, sizeof(head)))
 		return;
 	/* A long header with the fixed bit and a version (RFC 9000 17.2). */
-	if ((head[0] & 0xc0) == 0xc0 && (head[1] | head[2] | head[3] | head[4]))
-		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_LARGE);
+	if ((head[0] & 0xc0) != 0xc0 || !(head[1] | head[2] | head[3] | head[4]))
+		return;
+	if (!continued)
+		own->hints = EBB_HINTS_QUIC;
+	ebb_hint_emit(skb, p, f, side, continued, EBB_HINT_LARGE);
 }
 
 /*

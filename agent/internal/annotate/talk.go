@@ -1,0 +1,104 @@
+package annotate
+
+import (
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/l7"
+)
+
+const (
+	// maxTalks bounds the conversations whose beginnings wait for their record.
+	maxTalks = 1 << 16
+	// maxHints is how many beginnings of one side are kept: questions of DNS over one flow.
+	maxHints = 4
+	// patience is how many drains a beginning waits for the answer to it.
+	patience = 2
+)
+
+// talk is what the two sides of a conversation were heard to say.
+type talk struct {
+	side   [2]said
+	drains int  // since something new was heard
+	told   bool // in a record, and nothing new since
+}
+
+// said is what one side says.
+type said struct {
+	hints []l7.Hint
+	// beginning is kept while the message goes on in packets to come.
+	beginning *beginning
+}
+
+type beginning struct {
+	l7.Beginning
+	next uint32 // sequence number that follows on it
+}
+
+// hear adds what a packet said. It returns the hint that it became, nil if the
+// packet adds nothing.
+func (s *said) hear(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
+	if h.Continued {
+		return s.goesOn(p, h)
+	}
+	if len(s.hints) == maxHints {
+		return nil
+	}
+	src, dst := h.Key.APort, h.Key.BPort
+	if h.Side != 0 {
+		src, dst = dst, src
+	}
+	b := l7.Beginning{
+		Payload: h.Data, Cut: len(h.Data) < int(h.PayloadLen), Proto: h.Key.Proto, SrcPort: src, DstPort: dst, TimeNS: h.TimeNS,
+	}
+	hint := p.Parse(&b)
+	s.hints = append(s.hints, hint)
+	s.beginning = nil
+	if hint.Flaw == l7.FlawTruncated {
+		b.Payload = append([]byte(nil), h.Data...) // h's is gone after the call
+		s.beginning = &beginning{b, h.Seq + uint32(len(h.Data))}
+	}
+	return &s.hints[len(s.hints)-1]
+}
+
+// goesOn puts a continuation behind the beginning and reads both anew.
+func (s *said) goesOn(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
+	b := s.beginning
+	if b == nil || len(s.hints) == 0 || h.Key.Proto == protoTCP && h.Seq != b.next {
+		return nil // its beginning was lost, or packets came out of order
+	}
+	b.Payload = append(b.Payload, h.Data...)
+	b.next += uint32(len(h.Data))
+	last := &s.hints[len(s.hints)-1]
+	*last = p.Parse(&b.Beginning)
+	if last.Flaw != l7.FlawTruncated || len(b.Payload) >= l7.MaxPayload {
+		s.beginning = nil
+	}
+	return last
+}
+
+// protoTCP is TCP's IANA protocol number.
+const protoTCP = 6
+
+// exchange pairs what the side that opened the conversation said with what the
+// other one did: the first question that got an answer, else the first.
+func (t *talk) exchange(src uint8) l7.Exchange {
+	requests, responses := t.side[src].hints, t.side[1-src].hints
+	first := l7.Pair(at(requests, 0), at(responses, 0))
+	if first.Answered {
+		return first
+	}
+	for i := range requests {
+		for j := range responses {
+			if e := l7.Pair(requests[i], responses[j]); e.Answered && !e.Mismatched {
+				return e
+			}
+		}
+	}
+	return first
+}
+
+func at(hints []l7.Hint, i int) l7.Hint {
+	if i < len(hints) {
+		return hints[i]
+	}
+	return l7.Hint{}
+}
