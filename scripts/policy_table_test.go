@@ -46,6 +46,7 @@ const importPolicy = `
 	agent/internal/seed -> agent/internal/flowbpf agent/internal/flowbpf/objects
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
 	agent/internal/probe -> agent/internal/flowbpf
+	agent/internal/annotate -> agent/internal/conn agent/internal/flowbpf agent/internal/l7
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
 	# A replay takes an agent's way from packets to records.
 	agent/internal/replay -> agent/internal/capture agent/internal/conn agent/internal/flowbpf agent/internal/hostclock

@@ -10,10 +10,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ebbwatch/ebbwatch/agent/internal/annotate"
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/doctor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/drain"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/governor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/loglimit"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
@@ -73,9 +75,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
+	annotator := annotate.New(datapath, nil, reg, a.log)
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
 		Table: conn.NewTable(a.cfg.Conversations, interfaces), Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
+		Annotator: annotator, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
 	}
 	drainer.Register(reg)
 	server := &ops.Server{Listen: a.cfg.Listen, Registry: reg, Log: a.log, Checks: map[string]ops.Check{
@@ -85,15 +89,16 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.dropPrivileges(); err != nil {
 		return err
 	}
-	return a.serve(ctx, server, interfaces, drainer, publisher)
+	return a.serve(ctx, server, interfaces, annotator, drainer, publisher)
 }
 
 // serve runs the parts. They end one after the other, so that the last drain
 // has everything and the publisher has the last drain.
-func (a *App) serve(ctx context.Context, server *ops.Server, interfaces *probe.Probe, drainer *drain.Drainer, publisher *publish.Publisher) error {
+func (a *App) serve(ctx context.Context, server *ops.Server, interfaces *probe.Probe, annotator *annotate.Annotator, drainer *drain.Drainer, publisher *publish.Publisher) error {
 	watch, watchCtx := errgroup.WithContext(ctx)
 	watch.Go(func() error { return server.Run(watchCtx) })
 	watch.Go(func() error { return interfaces.Run(watchCtx) })
+	watch.Go(func() error { return annotator.Run(watchCtx) })
 
 	publishCtx, endPublish := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPublish()

@@ -8,6 +8,7 @@ import (
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/governor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
@@ -38,6 +39,7 @@ type Config struct {
 	DropPrivileges bool `yaml:"drop_privileges"`
 
 	Spool         spool.Config    `yaml:"spool"`
+	Budget        governor.Config `yaml:"budget"`
 	Interfaces    probe.Config    `yaml:"interfaces"`
 	Datapath      flowbpf.Config  `yaml:"datapath"`
 	Conversations conn.Config     `yaml:"conversations"`
@@ -63,7 +65,7 @@ func DefaultConfig() Config {
 	return Config{
 		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
 		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second, DropPrivileges: true, Spool: spool.DefaultConfig(),
-		Interfaces: probe.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
+		Interfaces: probe.DefaultConfig(), Budget: governor.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
 	}
 }
 
@@ -91,6 +93,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Interfaces.Validate(); err != nil {
 		return fmt.Errorf("interfaces.%w", err)
+	}
+	if err := c.Budget.Validate(); err != nil {
+		return fmt.Errorf("budget.%w", err)
 	}
 	if err := c.Datapath.Validate(); err != nil {
 		return fmt.Errorf("datapath.%w", err)

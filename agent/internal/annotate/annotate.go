@@ -4,8 +4,10 @@
 package annotate
 
 import (
+	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -57,8 +59,22 @@ func New(hints Hints, owners Owners, reg prometheus.Registerer, log *slog.Logger
 	return a
 }
 
+// Run collects every second until ctx ends.
+func (a *Annotator) Run(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			a.Collect()
+		}
+	}
+}
+
 // Collect takes what conversations said since the last call out of the kernel's
-// buffer. Call it about once a second, so that the buffer need not be large.
+// buffer. About once a second, so that the buffer need not be large.
 func (a *Annotator) Collect() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

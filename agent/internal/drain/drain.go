@@ -66,6 +66,8 @@ type Drainer struct {
 	// Interfaces names the places, also those that are gone.
 	Interfaces conn.Interfaces
 	Annotator  Annotator // may be nil
+	// Govern is told after each drain how long the programs ran in the interval. May be nil.
+	Govern func(run, interval time.Duration)
 	// Drained is called after each drain: interfaces that were removed before it
 	// need no name any more. May be nil.
 	Drained func()
@@ -238,7 +240,7 @@ func (d *Drainer) finish(totals []flowbpf.Totals) {
 // records tell the same as they do.
 func (d *Drainer) account(totals []flowbpf.Totals) {
 	var recorded ebbwatch.Counter
-	sampling := uint64(1)
+	sampling, run := uint64(1), time.Duration(0)
 	for i := range totals {
 		t := &totals[i]
 		if t.Place.Ifindex == 0 {
@@ -246,6 +248,7 @@ func (d *Drainer) account(totals []flowbpf.Totals) {
 		}
 		sampling = max(1, uint64(t.Sampling)) // the same for all
 		recorded.Add(ebbwatch.Counter(t.Recorded))
+		run += time.Duration(t.RunNS)
 		d.balance(t)
 		name, netns := d.Interfaces.Name(t.Place), d.Interfaces.NetNS(t.Place)
 		d.metrics.observe(name, netns, t)
@@ -262,6 +265,9 @@ func (d *Drainer) account(totals []flowbpf.Totals) {
 		})
 	}
 	d.metrics.forget()
+	if d.Govern != nil {
+		d.Govern(run, time.Duration(d.now.MonoNS-d.last.MonoNS))
+	}
 	stats := d.Table.Stats()
 	repeated := ebbwatch.Counter{Packets: stats.Repeated.Packets - d.stats.Repeated.Packets, Bytes: stats.Repeated.Bytes - d.stats.Repeated.Bytes}
 	d.metrics.table(stats, d.stats)

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 		unrecorded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_unrecorded_packets_total",
 			Help: "Packets in no flow record, by reason. not_ip (ARP and such) is normal; truncated, bad_header and too_deep are damaged or hostile packets; unknown_link is an interface whose frames cannot be read: exclude it."}, []string{"reason"}),
 		runSeconds: counter("program_seconds_total", "Processor time of the BPF programs on packets, estimated from one run in 256. rate() of it is the share of one core."),
-		sampling:   gauge("sampling", "Packets are counted 1 in this many; records are scaled. Above 1, the CPU budget (cpu_budget) is exceeded."),
+		sampling:   gauge("sampling", "Packets are counted 1 in this many; records are scaled. Above 1, the programs took more than budget.cpu_percent."),
 		full:       counter("map_full_packets_total", "Packets in overflow because the flow map was full. Raise datapath.max_flows or shorten drain_interval."),
 		refused:    counter("map_refused_packets_total", "Packets in overflow because the kernel refused the insert for another reason than a full map (busy, no memory). A few are harmless; many: check the memory limit of the agent's cgroup."),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ebbwatch_agent_drain_seconds",

@@ -87,6 +87,7 @@ func sum(totals []Totals) (s Totals) {
 		s.Recorded.Add(t.Recorded)
 		s.Overflow.Add(t.Overflow)
 		s.Other.Add(t.Other)
+		s.Skipped.Add(t.Skipped)
 		s.Full += t.Full
 		s.Refused += t.Refused
 	}
