@@ -17,8 +17,10 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/governor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/loglimit"
+	"github.com/ebbwatch/ebbwatch/agent/internal/owner"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
+	"github.com/ebbwatch/ebbwatch/agent/internal/seed"
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
@@ -75,11 +77,14 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
-	annotator := annotate.New(datapath, nil, reg, a.log)
+	owners := owner.Open(datapath.Sockets(), a.log)
+	defer func() { err = errors.Join(err, owners.Close()) }()
+	annotator := annotate.New(datapath, owners, reg, a.log)
+	table := conn.NewTable(a.cfg.Conversations, interfaces)
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
-		Table: conn.NewTable(a.cfg.Conversations, interfaces), Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
-		Annotator: annotator, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
+		Table: table, Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
+		Annotator: annotator, Seed: a.seed, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
 	}
 	drainer.Register(reg)
 	server := &ops.Server{Listen: a.cfg.Listen, Registry: reg, Log: a.log, Checks: map[string]ops.Check{
@@ -89,24 +94,42 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.dropPrivileges(); err != nil {
 		return err
 	}
-	return a.serve(ctx, server, interfaces, annotator, drainer, publisher)
+	return a.serve(ctx, publisher, server.Run, interfaces.Run, annotator.Run, owners.Run, drainer.Run)
+}
+
+// seed tells the table which side opened the connections that are older than
+// the agent. Without it they have no known initiator.
+func (a *App) seed(ctx context.Context, table *conn.Table) {
+	lister, err := seed.Open()
+	if err == nil {
+		var list []seed.Connection
+		if list, err = lister.List(ctx); err == nil {
+			for _, c := range list {
+				if c.Opener != seed.OpenerUnknown {
+					table.Seed(c.Local, c.Remote, c.Opener == seed.OpenerLocal)
+				}
+			}
+		}
+		err = errors.Join(err, lister.Close())
+	}
+	if err != nil {
+		a.log.Warn("connections that are open already have no known initiator", "error", err)
+	}
 }
 
 // serve runs the parts. They end one after the other, so that the last drain
 // has everything and the publisher has the last drain.
-func (a *App) serve(ctx context.Context, server *ops.Server, interfaces *probe.Probe, annotator *annotate.Annotator, drainer *drain.Drainer, publisher *publish.Publisher) error {
+func (a *App) serve(ctx context.Context, publisher *publish.Publisher, parts ...func(context.Context) error) error {
 	watch, watchCtx := errgroup.WithContext(ctx)
-	watch.Go(func() error { return server.Run(watchCtx) })
-	watch.Go(func() error { return interfaces.Run(watchCtx) })
-	watch.Go(func() error { return annotator.Run(watchCtx) })
+	for _, run := range parts { // when one fails, the others end, too
+		watch.Go(func() error { return run(watchCtx) })
+	}
 
 	publishCtx, endPublish := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPublish()
 	delivered := make(chan error, 1)
 	go func() { delivered <- publisher.Run(publishCtx) }()
 
-	// The drain ends when a part fails, too. Its own failure ends the others.
-	watch.Go(func() error { return drainer.Run(watchCtx) })
 	err := watch.Wait()
 	endPublish()
 	err = errors.Join(err, <-delivered)

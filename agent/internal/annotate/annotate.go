@@ -113,7 +113,7 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	if t == nil || t.told {
 		return
 	}
-	e := t.exchange(r.Src)
+	e := l7.Match(t.side[r.Src].hints, t.side[1-r.Src].hints)
 	a.metrics.Exchange(&e)
 	r.Hint = e.Record()
 	t.told = true

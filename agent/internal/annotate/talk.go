@@ -77,28 +77,3 @@ func (s *said) goesOn(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
 
 // protoTCP is TCP's IANA protocol number.
 const protoTCP = 6
-
-// exchange pairs what the side that opened the conversation said with what the
-// other one did: the first question that got an answer, else the first.
-func (t *talk) exchange(src uint8) l7.Exchange {
-	requests, responses := t.side[src].hints, t.side[1-src].hints
-	first := l7.Pair(at(requests, 0), at(responses, 0))
-	if first.Answered {
-		return first
-	}
-	for i := range requests {
-		for j := range responses {
-			if e := l7.Pair(requests[i], responses[j]); e.Answered && !e.Mismatched {
-				return e
-			}
-		}
-	}
-	return first
-}
-
-func at(hints []l7.Hint, i int) l7.Hint {
-	if i < len(hints) {
-		return hints[i]
-	}
-	return l7.Hint{}
-}

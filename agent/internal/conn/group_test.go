@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
@@ -122,5 +124,43 @@ func TestSampledCountersAreScaled(t *testing.T) {
 	records, _ := drain(table, 2*second, e)
 	if r := records[0]; r.Sampling != 64 || r.SrcPackets != 64 || r.DstBytes != 64*66 || r.SrcHealth.Retransmits != 128 {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestSeededConnectionsKnowTheirInitiator(t *testing.T) {
+	a, b := netip.MustParseAddrPort("192.0.2.1:40000"), netip.MustParseAddrPort("192.0.2.2:80") // as in entry
+	for _, c := range []struct {
+		name          string
+		local, remote netip.AddrPort
+		localOpened   bool
+		packets       []packet
+		want          ebbwatch.Initiator
+		src           uint16
+	}{
+		{"the local side connected", a, b, true, []packet{{1, data}, {0, ack}}, ebbwatch.InitiatorSocket, 40000},
+		{"the local side accepted", b, a, false, []packet{{1, data}, {0, ack}}, ebbwatch.InitiatorSocket, 40000},
+		{"the higher endpoint connected", b, a, true, []packet{{0, data}, {1, ack}}, ebbwatch.InitiatorSocket, 80},
+		{"a handshake since then is another connection", b, a, true, []packet{{0, syn}, {1, synack}, {0, ack}}, ebbwatch.InitiatorSYN, 40000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table := newTable(t, DefaultConfig())
+			table.Begin(at(2*second), second, false)
+			table.Seed(c.local, c.remote, c.localOpened)
+			table.Seed(c.local, c.remote, !c.localOpened) // known: changes nothing
+			var got []ebbwatch.Flow
+			table.Observe([]flowbpf.Entry{*entry(second, c.packets...)}, func(r *Record) { got = append(got, r.Flow) })
+			if len(got) != 1 || got[0].Initiator != c.want || got[0].SrcPort != c.src || got[0].AgeMS != 0 {
+				t.Errorf("%+v", got)
+			}
+			if next, _ := drain(table, 3*second, entry(2*second, packet{0, data})); len(next) != 1 || next[0].SrcPort != c.src || next[0].AgeMS == 0 {
+				t.Errorf("later: %+v", next)
+			}
+		})
+	}
+	table := newTable(t, DefaultConfig())
+	table.Begin(at(2*second), second, false)
+	table.Seed(a, b, true)
+	if _, finals := drain(table, int64(time.Hour)); len(finals) != 0 || table.Stats().Conversations != 0 {
+		t.Errorf("one that never spoke leaves %d records and %d conversations", len(finals), table.Stats().Conversations)
 	}
 }

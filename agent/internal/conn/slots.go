@@ -55,6 +55,7 @@ type conversation struct {
 	used            bool
 	repeated        bool // more than one record so far
 	timed           bool // its handshake was
+	seeded          bool // open before the agent, as the kernel told
 	over            bool // ended; kept for its stragglers
 	fresh           bool // began in an interval whose record is another's; has no record yet
 }

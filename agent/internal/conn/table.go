@@ -172,6 +172,8 @@ func (t *Table) observe(k *key, e *flowbpf.Entry) *Record {
 	known := c != nil
 	if !known {
 		c = t.add(k, e)
+	}
+	if !known || c.seeded && c.fresh { // no place has recorded it yet
 		c.dirA, c.place, c.vlan = towards(e), e.Place, e.VLAN
 	}
 	if c.place != e.Place || c.vlan != e.VLAN {
@@ -204,7 +206,7 @@ func (c *conversation) restarts(e *flowbpf.Entry) bool {
 		return e.Side[0].SYNNS != 0 || e.Side[1].SYNNS != 0
 	}
 	_, handshake := initiator(e)
-	return handshake && c.initiator == ebbwatch.InitiatorUnknown
+	return handshake && (c.initiator == ebbwatch.InitiatorUnknown || c.initiator == ebbwatch.InitiatorSocket)
 }
 
 // record moves c on by e and fills f.
@@ -326,7 +328,7 @@ func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 		}
 		if !c.over {
 			t.stats.Expired++
-			if c.repeated || c.state == ebbwatch.StateS1 {
+			if (c.repeated || c.state == ebbwatch.StateS1) && !(c.seeded && c.fresh) {
 				t.final(c, &f)
 				emit(&f)
 			}
@@ -340,7 +342,7 @@ func (t *Table) patience(c *conversation) time.Duration {
 	switch {
 	case c.over:
 		return linger
-	case c.state == ebbwatch.StateS1, c.key.proto == ebbwatch.ProtoTCP && c.state == ebbwatch.StateOTH && c.repeated:
+	case c.state == ebbwatch.StateS1, c.seeded, c.key.proto == ebbwatch.ProtoTCP && c.state == ebbwatch.StateOTH && c.repeated:
 		return t.cfg.IdleTCP
 	}
 	return t.cfg.IdleOther

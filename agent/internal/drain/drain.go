@@ -66,6 +66,9 @@ type Drainer struct {
 	// Interfaces names the places, also those that are gone.
 	Interfaces conn.Interfaces
 	Annotator  Annotator // may be nil
+	// Seed is called once, before the first drain: it tells the table what was
+	// there before. May be nil.
+	Seed func(context.Context, *conn.Table)
 	// Govern is told after each drain how long the programs ran in the interval. May be nil.
 	Govern func(run, interval time.Duration)
 	// Drained is called after each drain: interfaces that were removed before it
@@ -108,9 +111,9 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return d.drain()
+			return d.drain(ctx)
 		case <-ticker.C:
-			if err := d.drain(); err != nil {
+			if err := d.drain(ctx); err != nil {
 				return err
 			}
 		}
@@ -120,7 +123,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 // drain makes and enqueues the batches of one interval: at least one, which is
 // the agent's sign of life. What goes wrong with the datapath is logged and
 // counted, and the next interval tries again.
-func (d *Drainer) drain() error {
+func (d *Drainer) drain(ctx context.Context) error {
 	now, err := hostclock.Now()
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
@@ -131,6 +134,10 @@ func (d *Drainer) drain() error {
 		d.Log.Warn("the wall clock was stepped", "by", step.Round(time.Millisecond))
 	}
 	d.begin()
+	if d.Seed != nil {
+		d.Seed(context.WithoutCancel(ctx), d.Table)
+		d.Seed = nil
+	}
 	totals, err := d.Datapath.Drain(d.visit)
 	if err != nil {
 		d.failed++

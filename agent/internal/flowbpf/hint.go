@@ -9,7 +9,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
@@ -84,7 +83,3 @@ func hintAddr(words *[2]uint64, family uint8) netip.Addr {
 	}
 	return netip.AddrFrom16(b)
 }
-
-// Sockets returns the map in which the programs look for the owners of sockets,
-// for the programs that fill it. It is closed by Close.
-func (d *Datapath) Sockets() *ebpf.Map { return d.objs.EbbSockets }
