@@ -171,9 +171,10 @@ static __always_inline int ebb_parse_extensions(struct __sk_buff *skb, struct eb
 {
 	struct ebb_ip6_extension e;
 
-	for (int i = 0; ebb_is_extension(c->proto, c->family); i++) {
-		if (i == EBB_MAX_EXTENSIONS)
-			return EBB_REASON_TOO_DEEP;
+	/* The counter's condition makes the loop close by a jump: Linux 6.1 wants that. */
+	for (int i = 0; i < EBB_MAX_EXTENSIONS; i++) {
+		if (!ebb_is_extension(c->proto, c->family))
+			return EBB_REASON_NONE;
 		if (c->off + sizeof(e) > c->end)
 			return EBB_REASON_BAD_HEADER;
 		if (bpf_skb_load_bytes(skb, c->off, &e, sizeof(e)))
@@ -195,7 +196,7 @@ static __always_inline int ebb_parse_extensions(struct __sk_buff *skb, struct eb
 		c->off += c->proto == EBB_IPPROTO_AH ? (e.len + 2) * 4 : (e.len + 1) * 8;
 		c->proto = e.next;
 	}
-	return EBB_REASON_NONE;
+	return ebb_is_extension(c->proto, c->family) ? EBB_REASON_TOO_DEEP : EBB_REASON_NONE;
 }
 
 /* TCP's own fields; unknown where the packet ends before they do. */
