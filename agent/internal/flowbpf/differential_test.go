@@ -102,6 +102,37 @@ func TestEveryCaseAgreesWithTheReference(t *testing.T) {
 	}
 }
 
+// The flow map tells neither why a packet was not read nor where its payload is.
+func TestParserSaysWhyAPacketIsNotRead(t *testing.T) {
+	p := newParser(t)
+	for _, c := range parseCases() {
+		t.Run(c.name, func(t *testing.T) {
+			got, ran := p.general(t, c.frame, c.ip)
+			if !ran {
+				t.Fatal("the kernel does not run the frame")
+			}
+			want := packet{reason: c.reason}
+			if w := c.want; w != nil {
+				want = packet{
+					src: w.src, dst: w.dst, sport: w.sport, dport: w.dport, proto: w.proto, flags: w.flags,
+					vlan: w.vlan, inner: w.inner, tunnel: w.tunnel, tunnelID: w.tunnelID,
+					typ: w.typ, code: w.code, reason: c.reason, family: 6,
+				}
+				if w.src.Is4() {
+					want.family = 4
+				}
+				want.header, want.payload, want.window = got.header, got.payload, got.window
+			}
+			if got != want {
+				t.Errorf("got\n%+v, want\n%+v", got, want)
+			}
+		})
+	}
+	if got, ran := p.run(t, p.objs.General, parseCases()[0].frame, linkUnknown); !ran || got != (packet{reason: unknownLink}) {
+		t.Errorf("an unknown link layer makes %+v", got)
+	}
+}
+
 // FuzzReference pushes any bytes through both parsers and the reference.
 func FuzzReference(f *testing.F) {
 	for _, s := range fuzzSeeds() {
@@ -117,4 +148,37 @@ func FuzzReference(f *testing.F) {
 		o.forget(t) // what another input left
 		o.check(t, frame, ip)
 	})
+}
+
+// The figures are counted by hand: 14 of Ethernet, 20 of IPv4, 40 of IPv6, 8 of
+// UDP, 8 of VXLAN.
+func TestPayloadIsFound(t *testing.T) {
+	seg := tcpOptions(1, 2, ack, 12, 100)
+	copy(seg[4:], []byte{1, 2, 3, 4, 5, 6, 7, 8})
+	cases := []struct {
+		name            string
+		frame           []byte
+		header, payload uint32
+	}{
+		{"TCP with options", ether(typeIP4, ip4{proto: 6}.with(seg)), 14 + 20 + 32, 100},
+		{"TCP over IPv6", ether(typeIP6, ip6{next: 6}.with(seg)), 14 + 40 + 32, 100},
+		{"Ethernet padding is none", pad(ether(typeIP4, ip4{proto: 17}.with(udp(1, 2, 3))), 60), 14 + 20 + 8, 3},
+		{"of a capture's beginning", ether(typeIP4, ip4{proto: 6}.with(seg))[:90], 14 + 20 + 32, 100},
+		{"a length of 0 reaches to the end of the frame", ether(typeIP4, ip4{proto: 6, lie: set(2, 0, 0)}.with(seg)), 14 + 20 + 32, 100},
+		{"a TCP header that claims more than there is", ether(typeIP4, ip4{proto: 6}.with(lieAt(tcp(1, 2, ack, 10), 12, 0xf0))), 14 + 20 + 60, 0},
+		{"in VXLAN", ether(typeIP4, outer.of(17, vxlan(4789, 8, 7, ether(typeIP4, ip4{proto: 6}.with(seg))))), 14 + 20 + 8 + 8 + 14 + 20 + 32, 100},
+		{"of a first fragment is not known", ether(typeIP4, ip4{proto: 17, frag: 0x2000}.with(udp(1, 2, 64))), 14 + 20 + 8, 0},
+	}
+	p := newParser(t)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, ran := p.general(t, c.frame, false)
+			if !ran || got.header != c.header || got.payload != c.payload {
+				t.Errorf("headers of %d and payload of %d bytes, want %d and %d", got.header, got.payload, c.header, c.payload)
+			}
+			if got.proto == protoTCP && got.sport == 1 && got.payload == 100 && (got.seq != 0x01020304 || got.ack != 0x05060708 || got.window != 1024) {
+				t.Errorf("sequence %#x, acknowledgement %#x, window %d", got.seq, got.ack, got.window)
+			}
+		})
+	}
 }

@@ -16,6 +16,8 @@ type parsed struct {
 	flags        uint16
 	vlan, inner  uint16
 	typ, code    uint8
+	tunnel       uint8
+	tunnelID     uint32
 }
 
 // v4 and v6 are flows between the addresses that the frames have by default.
@@ -35,6 +37,8 @@ type parseCase struct {
 	ip    bool // the frame begins with the IP header
 	frame []byte
 	want  *parsed
+	// reason is why there is no flow; beside a flow, why not of the packet inside.
+	reason uint8
 }
 
 func pad(b []byte, n int) []byte { return join(b, make([]byte, max(0, n-len(b)))) }
@@ -46,7 +50,7 @@ func set(at int, v ...byte) func([]byte) { return func(h []byte) { copy(h[at:], 
 // inside the IP header unless a VLAN tag hides it.
 func parseCases() []parseCase {
 	seg := tcp(1234, 80, ack|psh, 10)
-	return slices.Concat(ip4Cases(seg), ip6Cases(seg), linkCases(seg))
+	return slices.Concat(ip4Cases(seg), ip6Cases(seg), linkCases(seg), tunnelCases(seg))
 }
 
 func ip4Cases(seg []byte) []parseCase {
@@ -67,22 +71,22 @@ func ip4Cases(seg []byte) []parseCase {
 		{name: "an ICMP error", frame: ether(typeIP4, ip4{proto: 1}.with(icmp(3, 13), ip4{proto: 6}.with(seg))), want: v4(1, 0, 0, 0).icmp(3, 13)},
 		{name: "ICMPv6 inside IPv4 has no type", frame: ether(typeIP4, ip4{proto: 58}.with(icmp(128, 1))), want: v4(58, 0, 0, 0)},
 		{name: "SCTP has ports", frame: ether(typeIP4, ip4{proto: 132}.with(be16(7, 9), make([]byte, 8))), want: v4(132, 7, 9, 0)},
-		{name: "GRE has none", frame: ether(typeIP4, ip4{proto: 47}.with(be16(0, typeIP4), seg)), want: v4(47, 0, 0, 0)},
+		{name: "RSVP has none", frame: ether(typeIP4, ip4{proto: 46}.with(be16(0, typeIP4), seg)), want: v4(46, 0, 0, 0)},
 		{name: "ESP has none", frame: ether(typeIP4, ip4{proto: 50}.with(make([]byte, 24))), want: v4(50, 0, 0, 0)},
 		{name: "an unknown protocol without payload", frame: ether(typeIP4, ip4{proto: 253}.with()), want: v4(253, 0, 0, 0)},
 		{name: "Ethernet padding is no payload", frame: pad(ether(typeIP4, ip4{proto: 17}.with(udp(1, 2, 0))), 60), want: v4(17, 1, 2, 0)},
-		{name: "padding where the ports should be", frame: pad(ether(typeIP4, ip4{proto: 17}.with()), 60)},
+		{name: "padding where the ports should be", frame: pad(ether(typeIP4, ip4{proto: 17}.with()), 60), reason: badHeader},
 		{name: "a total length that ends inside the TCP header", frame: ether(typeIP4, ip4{proto: 6, lie: set(2, 0, 28)}.with(seg)), want: v4(6, 1234, 80, 0)},
 		{name: "a total length of zero is a packet above 64 KiB", frame: ether(typeIP4, ip4{proto: 6, lie: set(2, 0, 0)}.with(seg)), want: v4(6, 1234, 80, ack|psh)},
 		{name: "a total length beyond the frame", frame: ether(typeIP4, ip4{proto: 6, lie: set(2, 5, 220)}.with(seg)), want: v4(6, 1234, 80, ack|psh)},
-		{name: "a total length below the header's", frame: ether(typeIP4, ip4{proto: 6, lie: set(2, 0, 19)}.with(seg))},
-		{name: "an IPv4 header length of 16", frame: ether(typeIP4, ip4{proto: 6, lie: set(0, 0x44)}.with(seg))},
-		{name: "an IPv4 header length beyond the packet", frame: ether(typeIP4, ip4{proto: 6, lie: set(0, 0x4f)}.with(seg))},
-		{name: "IPv6 under the IPv4 ethertype", frame: ether(typeIP4, ip6{next: 6}.with(seg))},
-		{name: "a frame that ends inside the IPv4 header", frame: ether(typeVLAN, tag(1, typeIP4), ip4{proto: 6}.with(seg))[:37]},
-		{name: "a frame that ends before the ports", frame: ether(typeIP4, ip4{proto: 6}.with(seg))[:37]},
+		{name: "a total length below the header's", frame: ether(typeIP4, ip4{proto: 6, lie: set(2, 0, 19)}.with(seg)), reason: badHeader},
+		{name: "an IPv4 header length of 16", frame: ether(typeIP4, ip4{proto: 6, lie: set(0, 0x44)}.with(seg)), reason: badHeader},
+		{name: "an IPv4 header length beyond the packet", frame: ether(typeIP4, ip4{proto: 6, lie: set(0, 0x4f)}.with(seg)), reason: badHeader},
+		{name: "IPv6 under the IPv4 ethertype", frame: ether(typeIP4, ip6{next: 6}.with(seg)), reason: badHeader},
+		{name: "a frame that ends inside the IPv4 header", frame: ether(typeVLAN, tag(1, typeIP4), ip4{proto: 6}.with(seg))[:37], reason: truncated},
+		{name: "a frame that ends before the ports", frame: ether(typeIP4, ip4{proto: 6}.with(seg))[:37], reason: truncated},
 		{name: "a frame that ends after the ports", frame: ether(typeIP4, ip4{proto: 6}.with(seg))[:47], want: v4(6, 1234, 80, 0)},
-		{name: "an ICMP message of one byte", frame: ether(typeIP4, ip4{proto: 1}.with([]byte{8}))},
+		{name: "an ICMP message of one byte", frame: ether(typeIP4, ip4{proto: 1}.with([]byte{8})), reason: badHeader},
 	}
 }
 
@@ -99,16 +103,16 @@ func ip6Cases(seg []byte) []parseCase {
 		{name: "hop-by-hop, routing, destination options", frame: ether(typeIP6, ip6{next: 0}.with(extension(43, 0), extension(60, 2), extension(17, 1), udp(1, 2, 3))), want: v6(17, 1, 2, 0)},
 		{name: "an authentication header counts in words of 4", frame: ether(typeIP6, ip6{next: 51}.with(extension(6, 4)[:24], seg)), want: v6(6, 1234, 80, ack|psh)},
 		{name: "eight extension headers", frame: ether(typeIP6, ip6{next: 60}.with(join(nine[:7]...), extension(6, 0), seg)), want: v6(6, 1234, 80, ack|psh)},
-		{name: "nine extension headers", frame: ether(typeIP6, ip6{next: 60}.with(join(nine[:8]...), extension(6, 0), seg))},
-		{name: "an extension header that ends beyond the packet", frame: ether(typeIP6, ip6{next: 60}.with(extension(6, 255)[:64]))},
-		{name: "an extension header beyond the payload length", frame: ether(typeIP6, ip6{next: 60, lie: set(4, 0, 4)}.with(extension(6, 0), seg))},
+		{name: "nine extension headers", frame: ether(typeIP6, ip6{next: 60}.with(join(nine[:8]...), extension(6, 0), seg)), reason: tooDeep},
+		{name: "an extension header that ends beyond the packet", frame: ether(typeIP6, ip6{next: 60}.with(extension(6, 255)[:64])), reason: badHeader},
+		{name: "an extension header beyond the payload length", frame: ether(typeIP6, ip6{next: 60, lie: set(4, 0, 4)}.with(extension(6, 0), seg)), reason: badHeader},
 		{name: "ESP hides what follows", frame: ether(typeIP6, ip6{next: 50}.with(make([]byte, 16))), want: v6(50, 0, 0, 0)},
 		{name: "no next header", frame: ether(typeIP6, ip6{next: 59}.with()), want: v6(59, 0, 0, 0)},
 		{name: "an atomic fragment is a whole packet", frame: ether(typeIP6, ip6{next: 44}.with(fragment6(6, 0, 1, false), seg)), want: v6(6, 1234, 80, ack|psh)},
 		{name: "a payload length of zero is a jumbogram", frame: ether(typeIP6, ip6{next: 6, lie: set(4, 0, 0)}.with(seg)), want: v6(6, 1234, 80, ack|psh)},
-		{name: "a payload length that ends inside the ports", frame: ether(typeIP6, ip6{next: 6, lie: set(4, 0, 3)}.with(seg))},
-		{name: "IPv4 under the IPv6 ethertype", frame: ether(typeIP6, ip4{proto: 6}.with(seg, seg))},
-		{name: "a frame that ends inside the IPv6 header", frame: ether(typeVLAN, tag(1, typeIP6), ip6{next: 6}.with(seg))[:57]},
+		{name: "a payload length that ends inside the ports", frame: ether(typeIP6, ip6{next: 6, lie: set(4, 0, 3)}.with(seg)), reason: badHeader},
+		{name: "IPv4 under the IPv6 ethertype", frame: ether(typeIP6, ip4{proto: 6}.with(seg, seg)), reason: badHeader},
+		{name: "a frame that ends inside the IPv6 header", frame: ether(typeVLAN, tag(1, typeIP6), ip6{next: 6}.with(seg))[:57], reason: truncated},
 		{name: "ICMP inside IPv6 has no type", frame: ether(typeIP6, ip6{next: 1}.with(icmp(8, 3))), want: v6(1, 0, 0, 0)},
 	}
 }
@@ -117,9 +121,9 @@ func linkCases(seg []byte) []parseCase {
 	p := ip4{proto: 6}.with(seg)
 	want := func() *parsed { return v4(6, 1234, 80, ack|psh) }
 	return []parseCase{
-		{name: "ARP", frame: pad(ether(typeARP), 60)},
-		{name: "an 802.3 frame with a length", frame: pad(ether(38), 60)},
-		{name: "a tag alone", frame: ether(typeVLAN, tag(1, typeIP4))},
+		{name: "ARP", frame: pad(ether(typeARP), 60), reason: notIP},
+		{name: "an 802.3 frame with a length", frame: pad(ether(38), 60), reason: notIP},
+		{name: "a tag alone", frame: ether(typeVLAN, tag(1, typeIP4)), reason: truncated},
 		{name: "one VLAN tag", frame: ether(typeVLAN, tag(100, typeIP4), p), want: want().tagged(100, 0)},
 		{name: "priority bits are not part of the VLAN id", frame: ether(typeVLAN, tag(0xf064, typeIP4), p), want: want().tagged(100, 0)},
 		{name: "a priority tag has VLAN id 0", frame: ether(typeVLAN, tag(0xe000, typeIP4), p), want: want()},
@@ -127,11 +131,11 @@ func linkCases(seg []byte) []parseCase {
 		{name: "802.1Q around 802.1Q, IPv6", frame: ether(typeVLAN, tag(1, typeVLAN), tag(2, typeIP6), ip6{next: 6}.with(seg)), want: v6(6, 1234, 80, ack|psh).tagged(1, 2)},
 		{name: "the old QinQ ethertype", frame: ether(typeOldQ, tag(9, typeIP4), p), want: want().tagged(9, 0)},
 		{name: "four VLAN tags", frame: ether(typeQinQ, tag(1, typeVLAN), tag(2, typeVLAN), tag(3, typeVLAN), tag(4, typeIP4), p), want: want().tagged(1, 2)},
-		{name: "five VLAN tags", frame: ether(typeQinQ, tag(1, typeVLAN), tag(2, typeVLAN), tag(3, typeVLAN), tag(4, typeVLAN), tag(5, typeIP4), p)},
-		{name: "a frame that ends inside the VLAN tag", frame: ether(typeVLAN, []byte{0})},
+		{name: "five VLAN tags", frame: ether(typeQinQ, tag(1, typeVLAN), tag(2, typeVLAN), tag(3, typeVLAN), tag(4, typeVLAN), tag(5, typeIP4), p), reason: tooDeep},
+		{name: "a frame that ends inside the VLAN tag", frame: ether(typeVLAN, []byte{0}), reason: truncated},
 		{name: "IPv4 without a link-layer header", ip: true, frame: p, want: want()},
 		{name: "IPv6 without a link-layer header", ip: true, frame: ip6{next: 17}.with(udp(8, 9, 0)), want: v6(17, 8, 9, 0)},
-		{name: "neither, without a link-layer header", ip: true, frame: make([]byte, 40)},
+		{name: "neither, without a link-layer header", ip: true, frame: make([]byte, 40), reason: badHeader},
 	}
 }
 

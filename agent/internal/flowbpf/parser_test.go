@@ -2,6 +2,7 @@ package flowbpf
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"testing"
 
@@ -106,11 +107,12 @@ func decode(t testing.TB, r *objects.ParserEbbPacket, verdict uint32) packet {
 	if uint32(r.Flow.Family) != verdict {
 		t.Errorf("family %d beside verdict %d", r.Flow.Family, verdict)
 	}
-	var e Entry
-	e.setRest(&objects.FlowEbbRest{A_port: r.Flow.Sport, B_port: r.Flow.Dport, Tags: r.Flow.Tags})
+	tags := r.Flow.Tags
 	out := packet{
-		family: r.Flow.Family, reason: r.Reason, sport: e.APort, dport: e.BPort,
-		proto: e.Proto, vlan: e.VLAN, inner: e.InnerVLAN, tunnel: r.Flow.Tunnel, tunnelID: r.Flow.TunnelId,
+		family: r.Flow.Family, reason: r.Reason,
+		sport: bits.ReverseBytes16(r.Flow.Sport), dport: bits.ReverseBytes16(r.Flow.Dport),
+		proto: uint8(tags), vlan: uint16(tags >> 8 & 0xfff), inner: uint16(tags >> 20),
+		tunnel: r.Flow.Tunnel, tunnelID: r.Flow.TunnelId,
 		typ: r.Flow.IcmpType, code: r.Flow.IcmpCode, header: r.Header, payload: r.PayloadLen,
 		seq: r.Seq, ack: r.Ack, window: r.Window, flags: r.Flags,
 	}
