@@ -40,14 +40,17 @@ static __always_inline void ebb_expand(struct __sk_buff *skb, const struct ebb_p
 	f->bytes += bytes;
 }
 
-/* Counts a packet that stands in no record, and why. */
-static __always_inline void ebb_count_other(const struct ebb_packet *p, const struct ebb_frame *f)
+static __always_inline void ebb_count_reason(__u32 *to, const struct ebb_packet *p,
+					     const struct ebb_frame *f)
 {
 	__u32 reason = p->reason - 1;
 
-	ebb_count(&f->total->other, f);
-	if (reason < EBB_TOTAL_REASONS)
-		ebb_add(&f->total->reasons[reason], f->packets);
+	if (reason >= EBB_TOTAL_REASONS)
+		return;
+	if (ebb_atomic)
+		__sync_fetch_and_add(&to[reason], (__u32)f->packets);
+	else
+		to[reason] += f->packets;
 }
 
 /* Parses a frame, and counts it to what was seen, with all its segments. */
@@ -92,12 +95,17 @@ static __always_inline void ebb_account_frame(struct __sk_buff *skb, struct ebb_
 	}
 	verdict = ebb_read(skb, &packet, f, link, tag);
 	f->ip6 = verdict == EBB_IP6;
+	if (verdict == EBB_OTHER) {
+		ebb_count(&f->total->other, f);
+		ebb_count_reason(f->total->reasons, &packet, f);
+		return;
+	}
+	if (packet.reason)
+		ebb_count_reason(f->total->unread, &packet, f);
 	if (verdict == EBB_IP4)
 		ebb_count4(skb, &packet, f);
-	else if (verdict == EBB_IP6)
-		ebb_count6(skb, &packet, f);
 	else
-		ebb_count_other(&packet, f);
+		ebb_count6(skb, &packet, f);
 }
 
 static __always_inline void ebb_account(struct __sk_buff *skb, __u32 direction)

@@ -225,6 +225,7 @@ struct ebb_packet {
 
 _Static_assert(__builtin_offsetof(struct ebb_packet, header) == sizeof(struct ebb_fragment),
 	       "struct ebb_packet begins with a struct ebb_fragment");
+_Static_assert(EBB_REASONS - 1 == EBB_TOTAL_REASONS, "each reason has its counter");
 
 /* Adds a VLAN tag seen inside those that are in tags already. */
 static __always_inline __u32 ebb_push_tag(__u32 tags, __u32 count, __u16 tci)

@@ -124,7 +124,8 @@ struct ebb_total {
 
 	struct ebb_counter skipped; /* left out by sampling */
 	__u64 run_ns; /* time spent in the program, estimated from one run in EBB_TIMED */
-	__u64 reasons[EBB_TOTAL_REASONS]; /* packets of other */
+	__u32 reasons[EBB_TOTAL_REASONS]; /* packets of other */
+	__u32 unread[EBB_TOTAL_REASONS];  /* recorded packets of a tunnel: why not what is inside */
 };
 
 /* What tc programs know of a socket. */

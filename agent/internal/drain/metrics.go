@@ -11,7 +11,7 @@ import (
 type metrics struct {
 	flows                               []prometheus.Counter // by conn_state
 	names                               map[[2]string]bool   // interfaces and their namespaces; true: in this drain's totals
-	packets, bytes, unrecorded          *prometheus.CounterVec
+	packets, bytes, unrecorded, unread  *prometheus.CounterVec
 	runSeconds                          prometheus.Counter
 	sampling                            prometheus.Gauge
 	full, refused                       prometheus.Counter
@@ -40,6 +40,8 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 		bytes:   perPoint("bytes_total", "Bytes that passed an attach point,"+accounts),
 		unrecorded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_unrecorded_packets_total",
 			Help: "Packets in no flow record, by reason. not_ip (ARP and such) is normal; truncated, bad_header and too_deep are damaged or hostile packets; unknown_link is an interface whose frames cannot be read: exclude it."}, []string{"reason"}),
+		unread: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_tunnel_unread_packets_total",
+			Help: "Packets recorded as the tunnel's own flow, since the packet inside cannot be read, by reason. not_ip (ARP inside, PPTP) is normal; too_deep is more than two tunnels inside each other; bad_header and truncated are damaged or hostile, or other traffic on a tunnel's port."}, []string{"reason"}),
 		runSeconds: counter("program_seconds_total", "Processor time of the BPF programs on packets, estimated from one run in 256. rate() of it is the share of one core."),
 		sampling:   gauge("sampling", "Packets are counted 1 in this many; records are scaled. Above 1, the programs took more than budget.cpu_percent."),
 		full:       counter("map_full_packets_total", "Packets in overflow because the flow map was full. Raise datapath.max_flows or shorten drain_interval."),
@@ -59,7 +61,7 @@ func newMetrics(reg prometheus.Registerer, mapBytes func() uint64) *metrics {
 	for s := ebbwatch.StateOTH; s <= ebbwatch.StateSHR; s++ {
 		m.flows = append(m.flows, flows.WithLabelValues(s.String()))
 	}
-	reg.MustRegister(flows, m.packets, m.bytes, m.unrecorded, m.runSeconds, m.sampling, m.full, m.refused, m.duration, m.lastDrain, m.conversations, m.drainErrors, m.imbalances, m.clockSteps,
+	reg.MustRegister(flows, m.packets, m.bytes, m.unrecorded, m.unread, m.runSeconds, m.sampling, m.full, m.refused, m.duration, m.lastDrain, m.conversations, m.drainErrors, m.imbalances, m.clockSteps,
 		m.evicted, m.expired, m.repeatedPackets, m.repeatedBytes,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ebbwatch_agent_map_bytes", Help: "Kernel memory of the BPF maps when full, in bytes. Follows datapath.max_flows."},
 			func() float64 { return float64(mapBytes()) }))
@@ -74,6 +76,9 @@ func (m *metrics) observe(name, netns string, t *flowbpf.Totals) {
 	for i, reason := range flowbpf.ReasonNames() {
 		if t.Reasons[i] != 0 {
 			m.unrecorded.WithLabelValues(reason).Add(float64(t.Reasons[i]))
+		}
+		if t.Unread[i] != 0 {
+			m.unread.WithLabelValues(reason).Add(float64(t.Unread[i]))
 		}
 	}
 	m.runSeconds.Add(float64(t.RunNS) / 1e9)

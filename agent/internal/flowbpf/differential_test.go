@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-
-	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
 // oracle holds both parsers in the kernel against the reference. It must be made
@@ -23,10 +21,7 @@ func newOracle(t testing.TB) *oracle {
 func (o *oracle) forget(t testing.TB) {
 	t.Helper()
 	clear(o.ref.known)
-	f := o.parser.objs.Fragments
-	for key := new(objects.ParserEbbFragmentKey); f.NextKey(nil, key) == nil; {
-		must(t, f.Delete(key))
-	}
+	forgetFragments(t, o.parser.objs.Fragments)
 }
 
 // check reports false if the kernel would not run the frame.

@@ -100,13 +100,20 @@ type Totals struct {
 	Sampling  uint32   // the rate 1:N during the interval
 	RunNS     uint64   // time that the programs ran, in nanoseconds, estimated
 	Reasons   [reasons]uint64
+	// Unread is the part of Recorded, in packets, that is in the flow between a
+	// tunnel's ends, since the packet inside could not be read for that reason.
+	Unread [reasons]uint64
 }
 
-// reasons is EBB_TOTAL_REASONS of bpf/lib/types.h.
-const reasons = 5
+// reasons is EBB_TOTAL_REASONS of bpf/lib/types.h; reasonsAt is where struct
+// ebb_total has them.
+const (
+	reasons   = 5
+	reasonsAt = 88
+)
 
 // ReasonNames returns the names of why a packet is Other, in the order of
-// Totals.Reasons, for metrics and records.
+// Totals.Reasons and Unread, for metrics and records.
 func ReasonNames() [reasons]string {
 	return [reasons]string{"not_ip", "truncated", "bad_header", "too_deep", "unknown_link"}
 }
@@ -184,8 +191,11 @@ func (t *Totals) addRow(row *[totalSize]byte) {
 		&t.Seen.Packets, &t.Seen.Bytes, &t.Overflow.Packets, &t.Overflow.Bytes,
 		&t.Other.Packets, &t.Other.Bytes, &t.Full, &t.Refused,
 		&t.Skipped.Packets, &t.Skipped.Bytes, &t.RunNS,
-		&t.Reasons[0], &t.Reasons[1], &t.Reasons[2], &t.Reasons[3], &t.Reasons[4],
 	} {
 		*to += binary.NativeEndian.Uint64(row[8*i:])
+	}
+	for i := range reasons {
+		t.Reasons[i] += uint64(binary.NativeEndian.Uint32(row[reasonsAt+4*i:]))
+		t.Unread[i] += uint64(binary.NativeEndian.Uint32(row[reasonsAt+4*(reasons+i):]))
 	}
 }

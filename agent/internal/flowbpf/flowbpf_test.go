@@ -90,6 +90,10 @@ func sum(totals []Totals) (s Totals) {
 		s.Skipped.Add(t.Skipped)
 		s.Full += t.Full
 		s.Refused += t.Refused
+		for i := range reasons {
+			s.Reasons[i] += t.Reasons[i]
+			s.Unread[i] += t.Unread[i]
+		}
 	}
 	return s
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
@@ -63,15 +65,25 @@ func TestFragmentsOfTunnelsBelongToTheInnermostFlow(t *testing.T) {
 		{"a first fragment that ends inside the packet inside", [][]byte{first[:14+20+40], last}, []*parsed{
 			{src: outer.src, dst: outer.dst, sport: 49152, dport: 4789, proto: 17}, {src: outer.src, dst: outer.dst, sport: 49152, dport: 4789, proto: 17}}},
 	}
+	d := load(t, nil)
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) { checkFlows(t, load(t, nil), c.frames, c.want) })
+		t.Run(c.name, func(t *testing.T) { checkFlows(t, d, c.frames, c.want) })
 	}
 }
 
-// checkFlows runs the frames in order and expects each to count to the flow
-// beside it, and to no other.
+// forgetFragments empties the memory of datagrams.
+func forgetFragments(t testing.TB, fragments *ebpf.Map) {
+	t.Helper()
+	for key := new(objects.FlowEbbFragmentKey); fragments.NextKey(nil, key) == nil; {
+		must(t, fragments.Delete(key))
+	}
+}
+
+// checkFlows runs the frames in order, with no other fragment known, and expects
+// each to count to the flow beside it, and to no other.
 func checkFlows(t *testing.T, d *Datapath, frames [][]byte, flows []*parsed) {
 	t.Helper()
+	forgetFragments(t, d.objs.EbbFragments)
 	want := make(map[Entry]Counters)
 	for i, f := range frames {
 		mustRun(t, d, &TestRun{Frame: f})
@@ -116,13 +128,14 @@ func TestAbsurdFragmentsBelongToTheirFlow(t *testing.T) {
 		{"a reserved flag", [][]byte{first, at(0x8000|5, 8)}},
 		{"an offset beside the flag not to fragment", [][]byte{first, at(0x4000|5, 8)}},
 	}
+	d := load(t, nil)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			want := make([]*parsed, len(c.frames))
 			for i := range want {
 				want[i] = flow()
 			}
-			checkFlows(t, load(t, nil), c.frames, want)
+			checkFlows(t, d, c.frames, want)
 		})
 	}
 }

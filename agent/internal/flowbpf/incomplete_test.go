@@ -102,7 +102,7 @@ func TestAfterAFailedDrainNothingCountsTwiceOrVanishes(t *testing.T) {
 	other := Counters{3, uint64(3 * len(arp))}
 	seen := size(1, 3)
 	seen.Add(other)
-	if err != nil || visited != size(1, 3) || account != (Totals{Seen: seen, Recorded: size(1, 3), Other: other}) {
+	if err != nil || visited != size(1, 3) || account != (Totals{Seen: seen, Recorded: size(1, 3), Other: other, Reasons: [reasons]uint64{3}}) {
 		t.Errorf("mended: visited %+v, account %+v, %v; want %+v recorded and %+v other", visited, account, err, size(1, 3), other)
 	}
 	if _, kept := loopbackSlot(d); kept {

@@ -178,6 +178,13 @@ func checkParse(t *testing.T, d *Datapath, c *parseCase, dir Direction) {
 	if c.want != nil {
 		want = Totals{Seen: one, Recorded: one}
 	}
+	switch {
+	case c.reason == 0:
+	case c.want != nil:
+		want.Unread[c.reason-1] = 1
+	default:
+		want.Reasons[c.reason-1] = 1
+	}
 	if got := sum(totals); got != want {
 		t.Errorf("totals %+v, want %+v", got, want)
 	}
@@ -204,6 +211,7 @@ func (p *parsed) entry(count Counters, dir Direction, e *Entry) Entry {
 	w := Entry{
 		A: p.src, B: p.dst, APort: p.sport, BPort: p.dport, Proto: p.proto,
 		VLAN: p.vlan, InnerVLAN: p.inner, Place: here(loopback), Sampling: 1,
+		Tunnel: p.tunnel, TunnelID: p.tunnelID,
 		FirstNS: e.FirstNS, LastNS: e.LastNS,
 		FirstDirection: dir, ICMPType: p.typ, ICMPCode: p.code,
 	}

@@ -167,7 +167,7 @@ func TestFragmentsBelongToTheirFlow(t *testing.T) {
 
 // identity is what tells an entry from others.
 func identity(e *Entry) Entry {
-	return Entry{A: e.A, B: e.B, APort: e.APort, BPort: e.BPort, Proto: e.Proto, VLAN: e.VLAN, InnerVLAN: e.InnerVLAN}
+	return Entry{A: e.A, B: e.B, APort: e.APort, BPort: e.BPort, Proto: e.Proto, VLAN: e.VLAN, InnerVLAN: e.InnerVLAN, Tunnel: e.Tunnel, TunnelID: e.TunnelID}
 }
 
 func TestSuperPacketsCountAsOnTheWire(t *testing.T) {

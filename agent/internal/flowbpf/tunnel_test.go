@@ -100,7 +100,7 @@ func nested(times int, p []byte) []byte {
 func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(l.index()))
+	must(t, d.Attach(here(l.index())))
 	l.up(t)
 	l.inFar(t, func() { must(t, vxlanDevice(nearIP, net.IPv4(10, 78, 0, 2))) })
 	must(t, vxlanDevice(farIP, net.IPv4(10, 78, 0, 1)))
@@ -168,7 +168,7 @@ func insideEntry(t *testing.T, entries []Entry, proto uint8, addr net.IP) Entry 
 	t.Helper()
 	to, _ := netip.AddrFromSlice(addr.To4())
 	for _, e := range entries {
-		if e.Proto == proto && e.B == to {
+		if e.Proto == proto && e.B == to && e.Tunnel == inVXLAN && e.TunnelID == 7 {
 			return e
 		}
 	}

@@ -156,7 +156,8 @@ type FlowEbbTotal struct {
 		Bytes   uint64
 	}
 	RunNs   uint64
-	Reasons [5]uint64
+	Reasons [5]uint32
+	Unread  [5]uint32
 }
 
 // Names of all BPF objects in the ELF.
