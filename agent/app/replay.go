@@ -116,14 +116,14 @@ func (o *replayOptions) file(ctx context.Context, r *replay.Replay, name string,
 		return err
 	}
 	defer f.Close()
-	show, clear := progress(f, stderr)
-	defer clear()
+	show, remove := progress(f, stderr)
+	defer remove()
 	return r.File(ctx, filepath.Base(name), f, show)
 }
 
 // progress returns a function that tells people at a terminal how far a file is
 // read, and one that removes the line.
-func progress(f *os.File, stderr io.Writer) (show func(int64), clear func()) {
+func progress(f *os.File, stderr io.Writer) (show func(int64), remove func()) {
 	terminal, ok := stderr.(*os.File)
 	if !ok {
 		return nil, func() {}

@@ -7,6 +7,7 @@
 #include "key.h"
 #include "maps.h"
 #include "packet.h"
+#include "replay.h"
 #include "socket.h"
 #include "tcp.h"
 #include "tunables.h"
@@ -63,7 +64,7 @@ static __always_inline void ebb_note_event(struct ebb_flow *flow, __u32 side, __
 		return;
 	units = ebb_units(flow, now);
 	if (units <= flow->last_event)
-		units = flow->last_event + 1;
+		units = (__u64)flow->last_event + 1;
 	if (units > 0xffffffff)
 		units = 0xffffffff;
 	flow->event[side][event] = units;
@@ -107,8 +108,11 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 					 __u32 side)
 {
 	bool first, egress = f->direction == EBB_EGRESS;
+	__u64 last = flow->last_ns;
 
 	side &= 1;
+	if (ebb_replay)
+		ebb_replay_earlier(flow, skb, p, side);
 	first = !flow->side[side].packets;
 	if (ebb_health && (__u8)p->tags == EBB_IPPROTO_TCP)
 		ebb_tcp_track(skb, flow, p, f->packets, side, first);
@@ -120,6 +124,8 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 	if (egress)
 		ebb_count(&flow->egress, f);
 	ebb_flow_flags(flow, skb, p, side);
+	if (ebb_replay && last > flow->last_ns)
+		flow->last_ns = last;
 }
 
 /* Counts a packet that has no entry. */

@@ -32,7 +32,7 @@ func all(data []byte) ([]Packet, error) {
 	var packets []Packet
 	for {
 		p, err := r.Next()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // a wrapped one would be a mistake
 			return packets, nil
 		}
 		if err != nil {

@@ -85,7 +85,8 @@ func TestARecordBecomesOneLineOfJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := newTotals()
-	sum.refuse(ReasonCut, 2, 30)
+	sum.refuse(reasonCut, 10)
+	sum.refuse(reasonCut, 20)
 	if err := w.Totals(&sum, errors.New("broken")); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestARecordBecomesOneLineOfJSON(t *testing.T) {
 		}
 	}
 	if want := `{"totals":{"seen":{"packets":0,"bytes":0},"recorded":{"packets":0,"bytes":0},"overflowed":{"packets":0,"bytes":0},` +
-		`"refused":{"packets":2,"bytes":30,"reasons":{"cut_inside_header":{"packets":2,"bytes":30}}},"records":0,"conversations":0,"evicted":0,"first":"","last":"","error":"broken"}}`; lines[1] != want {
+		`"refused":{"packets":2,"bytes":30,"reasons":{"truncated":2}},"records":0,"conversations":0,"evicted":0,"first":"","last":"","error":"broken"}}`; lines[1] != want {
 		t.Errorf("totals\n%s, want\n%s", lines[1], want)
 	}
 }

@@ -95,6 +95,15 @@ func network(link uint16, data []byte) (proto uint16, payload []byte, err error)
 	return proto, payload, nil
 }
 
+// pseudo returns how many bytes of a frame were made up by whoever captured it.
+// A Linux cooked header is, too, but stands in the place of a real one.
+func pseudo(link uint16) uint32 {
+	if link == linkPPPDir {
+		return 1
+	}
+	return 0
+}
+
 // version tells raw IP by its first four bits.
 func version(data []byte) uint16 {
 	if len(data) > 0 {

@@ -150,10 +150,11 @@ func (r *Replay) packet(p *capture.Packet) error {
 	if err := r.advance(p.TimeNS); err != nil {
 		return err
 	}
+	p.Length -= min(p.Length, pseudo(p.Link))
 	r.totals.see(p)
 	frame, err := r.framer.ethernet(p.Link, p.Data)
 	if unknown := (*linkError)(nil); errors.As(err, &unknown) {
-		r.totals.refuse(ReasonLink, 1, uint64(p.Length))
+		r.totals.refuse(reasonLink, p.Length)
 		if r.cfg.KeepGoing {
 			return nil
 		}
@@ -166,14 +167,13 @@ func (r *Replay) packet(p *capture.Packet) error {
 
 // push runs the ingress program: a capture has no direction.
 func (r *Replay) push(frame []byte, p *capture.Packet) error {
-	r.run = flowbpf.TestRun{Frame: frame, TimeNS: p.TimeNS}
-	setLength(&r.run, p.Length)
+	r.run = flowbpf.TestRun{Frame: frame, TimeNS: p.TimeNS, Length: p.Length}
 	if len(frame) < etherHeaderSize {
-		r.totals.refuse(ReasonCut, 1, uint64(p.Length))
+		r.totals.refuse(reasonCut, p.Length)
 		return nil
 	}
 	if err := r.datapath.Run(&r.run); errors.Is(err, unix.EINVAL) && insideHeader(frame) {
-		r.totals.refuse(ReasonCut, 1, uint64(p.Length))
+		r.totals.refuse(reasonCut, p.Length)
 		return nil
 	} else if err != nil {
 		return err
@@ -268,7 +268,8 @@ func (r *Replay) collect() error {
 // the same output.
 func compare(a, b *flowbpf.Entry) int {
 	return cmp.Or(cmp.Compare(a.FirstNS, b.FirstNS), a.A.Compare(b.A), a.B.Compare(b.B), cmp.Compare(a.APort, b.APort),
-		cmp.Compare(a.BPort, b.BPort), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.InnerVLAN, b.InnerVLAN))
+		cmp.Compare(a.BPort, b.BPort), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.InnerVLAN, b.InnerVLAN),
+		cmp.Compare(a.Tunnel, b.Tunnel), cmp.Compare(a.TunnelID, b.TunnelID))
 }
 
 // file is the only interface of a replay: the capture at hand.

@@ -21,12 +21,10 @@ func (c *Count) add(packets, bytes uint64) {
 	c.Bytes += bytes
 }
 
-// Reasons to refuse a packet that replay has itself, beside the datapath's.
+// Reasons to refuse a packet that replay has itself; the datapath's bear the same names.
 const (
-	// ReasonCut: what was captured of the frame ends inside its link-layer or IP header.
-	ReasonCut = "cut_inside_header"
-	// ReasonLink: the frames of the interface begin with headers that are not known.
-	ReasonLink = "unknown_link_type"
+	reasonCut  = "truncated"    // what was captured of the frame ends inside its link-layer or IP header
+	reasonLink = "unknown_link" // the frames of the interface begin with headers that are not known
 )
 
 // Totals is the account of a replay: seen = recorded + overflowed + refused.
@@ -36,7 +34,7 @@ type Totals struct {
 	Overflowed Count `json:"overflowed"`
 	Refused    struct {
 		Count
-		Reasons map[string]Count `json:"reasons"` // only those that occurred
+		Reasons map[string]uint64 `json:"reasons"` // packets, only of those that occurred
 	} `json:"refused"`
 	Records       uint64 `json:"records"`
 	Conversations uint64 `json:"conversations"` // records that are the first of theirs
@@ -49,7 +47,7 @@ type Totals struct {
 
 func newTotals() Totals {
 	t := Totals{}
-	t.Refused.Reasons = map[string]Count{}
+	t.Refused.Reasons = map[string]uint64{}
 	return t
 }
 
@@ -64,11 +62,10 @@ func (t *Totals) see(p *capture.Packet) {
 	t.Seen.add(1, uint64(p.Length))
 }
 
-func (t *Totals) refuse(reason string, packets, bytes uint64) {
-	t.Refused.add(packets, bytes)
-	c := t.Refused.Reasons[reason]
-	c.add(packets, bytes)
-	t.Refused.Reasons[reason] = c
+// refuse counts a packet that does not reach the datapath.
+func (t *Totals) refuse(reason string, length uint32) {
+	t.Refused.add(1, uint64(length))
+	t.Refused.Reasons[reason]++
 }
 
 func (t *Totals) record(f *ebbwatch.Flow) {
@@ -90,7 +87,12 @@ func (t *Totals) account(points []flowbpf.Totals, recorded Count) error {
 		}
 		sum.add(p.Recorded.Packets, p.Recorded.Bytes)
 		t.Overflowed.add(p.Overflow.Packets, p.Overflow.Bytes)
-		t.refusals(p)
+		t.Refused.add(p.Other.Packets, p.Other.Bytes)
+		for i, name := range flowbpf.ReasonNames() {
+			if n := p.Reasons[i]; n > 0 {
+				t.Refused.Reasons[name] += n
+			}
+		}
 	}
 	if sum != recorded {
 		return fmt.Errorf("%w: the datapath recorded %+v, the records say %+v", ErrImbalance, sum, recorded)

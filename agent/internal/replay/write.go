@@ -159,7 +159,7 @@ func (t *Text) Totals(sum *Totals, problem error) error {
 	row("overflowed (flow map full)", sum.Overflowed)
 	row("refused", sum.Refused.Count)
 	for _, reason := range slices.Sorted(maps.Keys(sum.Refused.Reasons)) {
-		row("  "+strings.ReplaceAll(reason, "_", " "), sum.Refused.Reasons[reason])
+		fmt.Fprintf(t.w, "  %-30s %12d packets\n", strings.ReplaceAll(reason, "_", " "), sum.Refused.Reasons[reason])
 	}
 	if sum.Evicted > 0 {
 		fmt.Fprintf(t.w, "%d conversations were forgotten early, for room\n", sum.Evicted)

@@ -6,16 +6,50 @@ import (
 	"slices"
 )
 
-// IP protocol numbers and ethertypes.
+// IP protocol numbers.
 const (
-	HopByHop, ICMP, IPIP, TCP, UDP, IPv6inIP, Routing, Fragment, GRE, ESP, AH, ICMP6, NoNext, DestOpts, SCTP, UDPLite = 0, 1, 4, 6, 17, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 136
+	HopByHop = 0
+	ICMP     = 1
+	IPIP     = 4
+	TCP      = 6
+	UDP      = 17
+	IPv6inIP = 41
+	Routing  = 43
+	Fragment = 44
+	GRE      = 47
+	ESP      = 50
+	AH       = 51
+	ICMP6    = 58
+	NoNext   = 59
+	DestOpts = 60
+	SCTP     = 132
+	UDPLite  = 136
+)
 
-	EtherIP4, EtherIP6, EtherARP, EtherVLAN, EtherQinQ, EtherOldQ, EtherTEB, EtherMPLS, EtherPPPoE uint16 = 0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x9100, 0x6558, 0x8847, 0x8864
+// Ethertypes.
+const (
+	EtherIP4   = 0x0800
+	EtherARP   = 0x0806
+	EtherTEB   = 0x6558
+	EtherVLAN  = 0x8100
+	EtherIP6   = 0x86dd
+	EtherMPLS  = 0x8847
+	EtherPPPoE = 0x8864
+	EtherQinQ  = 0x88a8
+	EtherOldQ  = 0x9100
 )
 
 // TCP flags.
 const (
-	FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE uint16 = 1, 2, 4, 8, 16, 32, 64, 128, 256
+	FIN = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+	URG
+	ECE
+	CWR
+	AE
 )
 
 // BE returns 16-bit numbers in network byte order.
