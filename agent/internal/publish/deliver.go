@@ -53,7 +53,15 @@ func (p *Publisher) attempt(ctx context.Context, js jetstream.JetStream) (int, e
 	if !p.conn.IsConnected() {
 		return 0, errDisconnected // clearer than what the first message would meet
 	}
-	settled, unsent, err := p.send(ctx, js, p.outbox.take())
+	group := p.outbox.take()
+	stored, rest, err := p.withoutStored(ctx, js, group)
+	if err != nil && p.unasked < maxUnasked {
+		p.unasked++
+		p.outbox.resolve(nil, group)
+		return 0, err
+	}
+	settled, unsent, err := p.send(ctx, js, rest)
+	settled = append(settled, stored...)
 	p.outbox.resolve(settled, unsent)
 	return len(settled), err
 }
@@ -72,8 +80,7 @@ func (p *Publisher) idle(ctx context.Context, d time.Duration) {
 // send publishes the group and waits for its acknowledgements. It returns what
 // is settled and what was not acknowledged, both in order, and the first reason.
 // The stream knows by the message id what it has stored already when such a
-// message comes again, as long as its duplicate window has not passed; to those
-// that may be stored already a header is added, for the time after.
+// message comes again, as long as its duplicate window has not passed.
 func (p *Publisher) send(ctx context.Context, js jetstream.JetStream, group []Message) (settled, unsent []Message, first error) {
 	futures := make([]jetstream.PubAckFuture, len(group))
 	failed := make([]error, len(group))

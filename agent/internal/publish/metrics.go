@@ -8,7 +8,8 @@ import (
 
 type metrics struct {
 	encodedFlows, encodedBytes, encodeFailed prometheus.Counter
-	published, duplicates, refused, unsent   prometheus.Counter
+	published, duplicates, known             prometheus.Counter
+	refused, unsent                          prometheus.Counter
 	failed                                   *prometheus.CounterVec
 }
 
@@ -22,6 +23,7 @@ func newMetrics(reg prometheus.Registerer, q *queue, disk func() spool.Stats, cf
 		encodeFailed: counter("encode_failed_batches_total", "Batches that broke the contract and were lost. Should stay 0: report it as a bug with the agent's log."),
 		published:    counter("published_batches_total", "Batches that JetStream acknowledged."),
 		duplicates:   counter("published_duplicates_total", "Acknowledged batches that JetStream had stored already: an earlier acknowledgement was lost on the way. Harmless."),
+		known:        counter("found_stored_batches_total", "Batches whose acknowledgement was lost in an outage and that the stream, when asked, had stored: not published again. Harmless."),
 		refused:      counter("refused_batches_total", "Batches that NATS will never take and that are lost: larger than its max_payload, or the stream's max_msg_size. Raise those to 1 MiB and 4 KiB."),
 		unsent:       counter("shutdown_lost_batches_total", "Batches lost because NATS was away and no spool usable when the agent ended. Set spool.dir, stop the agent before NATS, or give it longer with flush_timeout."),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_publish_failures_total",
@@ -36,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, q *queue, disk func() spool.Stats, cf
 			return float64(value(lost))
 		})
 	}
-	reg.MustRegister(m.encodedFlows, m.encodedBytes, m.encodeFailed, m.published, m.duplicates, m.refused, m.unsent, m.failed,
+	reg.MustRegister(m.encodedFlows, m.encodedBytes, m.encodeFailed, m.published, m.duplicates, m.known, m.refused, m.unsent, m.failed,
 		gauge("queue_batches", "Batches that wait for delivery in memory. Grows while NATS or the stream is away and the spool cannot be used.", func() float64 {
 			n, _, _ := q.size()
 			return float64(n)

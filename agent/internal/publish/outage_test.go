@@ -311,15 +311,7 @@ func TestTwoAgentsOnOneFolderBothDeliver(t *testing.T) {
 
 // A batch that the server can never take must not hold up those behind it.
 func TestBatchThatIsTooLargeForTheServerIsCountedAndPassedOver(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, MaxPayload: 8192})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { stopNATS(s) })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS is not ready")
-	}
+	s := startServer(t, &server.Options{Port: server.RANDOM_PORT, StoreDir: t.TempDir(), MaxPayload: 8192})
 	stream := streamOf(t, s, -1)
 	h := startWith(t, s.ClientURL(), withSpool(filepath.Join(t.TempDir(), "spool"), 1<<30))
 	h.batch(time.Now(), 1)

@@ -62,6 +62,7 @@ type Publisher struct {
 	sequence     uint64
 	encodeFailed uint64
 	refused      atomic.Uint64 // batches
+	unasked      int           // questions to the stream in a row that failed
 
 	mu        sync.Mutex
 	err       error     // of the last attempt, nil if it succeeded

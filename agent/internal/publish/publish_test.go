@@ -27,7 +27,14 @@ func startNATS(t *testing.T, dir string, port int) *server.Server {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true})
+	return startServer(t, &server.Options{Port: port, StoreDir: dir})
+}
+
+// startServer starts a real server with JetStream on this host.
+func startServer(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
+	opts.Host, opts.JetStream, opts.NoSigs = "127.0.0.1", true, true
+	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +53,12 @@ func stopNATS(s *server.Server) {
 
 func streamOf(t *testing.T, s *server.Server, maxBytes int64) jetstream.Stream {
 	t.Helper()
-	nc, err := nats.Connect(s.ClientURL())
+	return createStream(t, s.ClientURL(), maxBytes)
+}
+
+func createStream(t *testing.T, url string, maxBytes int64) jetstream.Stream {
+	t.Helper()
+	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,8 +151,23 @@ func (h *harness) publish(n int) {
 	}
 }
 
+// together publishes n batches of one flow as one drain does.
+func (h *harness) together(n int) {
+	h.t.Helper()
+	var all []publish.Message
+	for range n {
+		all = append(all, h.encode(time.Now(), 1))
+	}
+	h.Enqueue(all...)
+}
+
 // batch encodes and enqueues a batch that was drained at the given time.
 func (h *harness) batch(at time.Time, flows int) {
+	h.t.Helper()
+	h.Enqueue(h.encode(at, flows))
+}
+
+func (h *harness) encode(at time.Time, flows int) publish.Message {
 	h.t.Helper()
 	var b ebbwatch.Batch
 	b.Time = at
@@ -154,7 +181,7 @@ func (h *harness) batch(at time.Time, flows int) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.Enqueue(m)
+	return m
 }
 
 // metric returns the value of a metric without labels.
