@@ -40,10 +40,11 @@ const importPolicy = `
 	# Siblings that meet outside their app, each for a reason.
 	# The datapath's entries become conversations, and these batches.
 	agent/internal/flowbpf -> agent/internal/flowbpf/objects
-	agent/internal/doctor -> agent/internal/flowbpf agent/internal/owner agent/internal/seed
+	agent/internal/doctor -> agent/internal/flowbpf agent/internal/owner agent/internal/seed agent/internal/trace
 	# What else the kernel tells has programs, and features to diagnose, of its own.
 	agent/internal/owner -> agent/internal/flowbpf agent/internal/flowbpf/objects
 	agent/internal/seed -> agent/internal/flowbpf agent/internal/flowbpf/objects
+	agent/internal/trace -> agent/internal/flowbpf agent/internal/flowbpf/objects
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
 	agent/internal/probe -> agent/internal/flowbpf
 	agent/internal/annotate -> agent/internal/conn agent/internal/flowbpf agent/internal/l7
@@ -101,7 +102,7 @@ const homePolicy = `
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 
-	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/losstest
+	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/trace agent/internal/losstest
 	github.com/vishvananda/netlink -> agent/internal/flowbpf agent/internal/probe agent/internal/losstest scripts/lab/internal/netlab
 
 	gonum.org/v1/gonum -> analyzer/internal/detect/stat

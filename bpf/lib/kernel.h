@@ -114,12 +114,13 @@ struct skb_shared_info {
 	unsigned short gso_segs;
 };
 
+/* Headers, tail and end are offsets from head, on all 64-bit kernels. */
 struct sk_buff {
 	unsigned int len;
 	__be16 protocol;
-	__u16 transport_header; /* these two are offsets from head */
 	__u16 network_header;
-	unsigned int end; /* an offset as well, on all 64-bit kernels */
+	unsigned int tail;
+	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
 	char cb[48];

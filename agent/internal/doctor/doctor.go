@@ -20,6 +20,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/owner"
 	"github.com/ebbwatch/ebbwatch/agent/internal/seed"
+	"github.com/ebbwatch/ebbwatch/agent/internal/trace"
 )
 
 // Finding is one line of the diagnosis.
@@ -69,7 +70,7 @@ func featureFindings() []Finding {
 	}
 	var findings []Finding
 	attach := Finding{Name: "attach", Purpose: "hook interfaces by tcx or tc", Required: true}
-	features := slices.Concat(flowbpf.Probe(privileged), owner.Probe(privileged), seed.Probe(privileged))
+	features := slices.Concat(flowbpf.Probe(privileged), owner.Probe(privileged), seed.Probe(privileged), trace.Probe(privileged))
 	for _, f := range features {
 		finding := Finding{Name: f.Name, Purpose: f.Need, Works: f.Err == nil, Required: f.Required}
 		switch {
@@ -123,7 +124,9 @@ func advice(name string, err error) string {
 		return "use a kernel built with CONFIG_DEBUG_INFO_BTF"
 	case "owner":
 		return "nothing where owner_scan works, but sockets that live shorter than a scan have no owner then; else mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified"
-	case "owner_scan", "owner_mptcp", "owner_cgroup", "seed":
+	case "drops":
+		return "use Linux 5.17 or later, built with CONFIG_DEBUG_INFO_BTF; the agent runs without"
+	case "owner_scan", "owner_mptcp", "owner_cgroup", "seed", "retransmits":
 		return "use a kernel built with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_SYSCALL, 5.15 or later; the agent runs without"
 	}
 	return fmt.Sprintf("use Linux %d.%d or later with BPF enabled", oldestMajor, oldestMinor)

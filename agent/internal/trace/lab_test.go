@@ -1,0 +1,176 @@
+package trace
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/losstest"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open moves the test to a network namespace. The tracer sees all of the host,
+// so a test looks only for its own addresses.
+func open(t testing.TB) *Tracer {
+	t.Helper()
+	losstest.Namespace(t)
+	tr := Open(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(func() { must(t, tr.Close()) })
+	for _, f := range tr.Features() {
+		losstest.Need(t, f.Err == nil, fmt.Sprintf("%s: %v", f.Name, f.Err))
+	}
+	return tr
+}
+
+// addresses returns two that nobody else uses, the first below the second.
+func addresses4() (a, b netip.Addr) {
+	r := rand.Uint32()
+	return netip.AddrFrom4([4]byte{127, byte(r), byte(r >> 8), 1}), netip.AddrFrom4([4]byte{127, byte(r), byte(r >> 8), 2})
+}
+
+func addresses6(t testing.TB) (a, b netip.Addr) {
+	t.Helper()
+	a = netip.MustParseAddr(fmt.Sprintf("fd00:%x:%x::1", rand.Uint32()>>16, rand.Uint32()>>16))
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	for _, at := range []netip.Addr{a, a.Next()} {
+		must(t, netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: at.AsSlice(), Mask: net.CIDRMask(128, 128)}, Flags: unix.IFA_F_NODAD}))
+	}
+	return a, a.Next()
+}
+
+// conversation names one as the datapath does: the lower endpoint first.
+func conversation(proto uint8, a, b netip.AddrPort) flowbpf.Key {
+	return flowbpf.Key{A: a.Addr().As16(), APort: a.Port(), B: b.Addr().As16(), BPort: b.Port(), Proto: proto}
+}
+
+// watch sums what a tracer tells. It drains all the time, so that the drops of
+// whatever else runs on the host cannot fill the map.
+type watch struct {
+	mu   sync.Mutex
+	sums map[flowbpf.Key]Loss
+	err  error
+}
+
+func openWatch(t testing.TB) *watch {
+	t.Helper()
+	tr := open(t)
+	w := &watch{sums: make(map[flowbpf.Key]Loss)}
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(2 * time.Millisecond):
+				w.add(tr.Drain())
+			}
+		}
+	}()
+	t.Cleanup(func() { close(end); <-done; must(t, w.err) })
+	return w
+}
+
+func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	for k, l := range all {
+		sum := w.sums[k]
+		for side := range 2 {
+			sum.Drops[side] += l.Drops[side]
+			sum.DropBytes[side] += l.DropBytes[side]
+			sum.Retransmits[side] += l.Retransmits[side]
+		}
+		if l.Reason != "" {
+			sum.Reason = l.Reason
+		}
+		w.sums[k] = sum
+	}
+}
+
+// losses returns the conversation's sum, once it has not changed for a while.
+func (w *watch) losses(key flowbpf.Key) (sum Loss) {
+	for quiet := 0; quiet < 5; quiet++ {
+		time.Sleep(20 * time.Millisecond)
+		w.mu.Lock()
+		if now := w.sums[key]; now != sum {
+			sum, quiet = now, 0
+		}
+		w.mu.Unlock()
+	}
+	return sum
+}
+
+func listenUDP(t testing.TB, at netip.Addr) *net.UDPConn {
+	t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func localOf(c interface{ LocalAddr() net.Addr }) netip.AddrPort {
+	switch at := c.LocalAddr().(type) {
+	case *net.UDPAddr:
+		return netip.AddrPortFrom(at.AddrPort().Addr().Unmap(), at.AddrPort().Port())
+	case *net.TCPAddr:
+		return netip.AddrPortFrom(at.AddrPort().Addr().Unmap(), at.AddrPort().Port())
+	}
+	return netip.AddrPort{}
+}
+
+// retransSegs is what the namespace's TCP has sent again.
+func retransSegs(t testing.TB) (n uint64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/thread-self/net/snmp")
+	must(t, err)
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		rest, ok := strings.CutPrefix(line, "Tcp: ")
+		if !ok {
+			continue
+		}
+		if names == nil {
+			names = strings.Fields(rest)
+			continue
+		}
+		for i, v := range strings.Fields(rest) {
+			if names[i] == "RetransSegs" {
+				_, err := fmt.Sscan(v, &n)
+				must(t, err)
+			}
+		}
+	}
+	return n
+}
+
+func totalRetrans(t testing.TB, c *net.TCPConn) uint64 {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	must(t, err)
+	var info *unix.TCPInfo
+	must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+	must(t, err)
+	return uint64(info.Total_retrans)
+}

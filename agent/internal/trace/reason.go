@@ -1,0 +1,77 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// reasons is the kernel's enum skb_drop_reason. Its numbers change from version
+// to version, so they are taken from the running kernel.
+type reasons struct {
+	names   map[uint32]string
+	ignored [256]uint8 // ebb_ignored of bpf/lib/loss.h
+}
+
+// noLoss names the reasons that are no loss to a conversation.
+func noLoss() []string {
+	return []string{
+		"SKB_NOT_DROPPED_YET",
+		"SKB_CONSUMED",
+		"SKB_DROP_REASON_OTHERHOST",         // somebody else's, the interface only overheard it
+		"SKB_DROP_REASON_PACKET_SOCK_ERROR", // a copy for somebody who captures and is too slow
+		"SKB_DROP_REASON_QUEUE_PURGE",       // it arrived; its receiver closed before reading it
+	}
+}
+
+// errNoReason is why drops are not told on an old kernel.
+var errNoReason = errors.New("the kernel does not say why it drops a packet, so that its drops cannot be told from other ends of packets: Linux 5.17 does")
+
+// readReasons fails if this kernel's kfree_skb has no reason.
+func readReasons() (reasons, error) {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return reasons{}, fmt.Errorf("read kernel types: %w", err)
+	}
+	var tracepoint *btf.Typedef
+	if err := spec.TypeByName("btf_trace_kfree_skb", &tracepoint); err != nil {
+		return reasons{}, fmt.Errorf("find tracepoint: %w", err)
+	}
+	const reason = 3 // its parameter, behind the data, the skb and the location
+	pointer, ok := tracepoint.Type.(*btf.Pointer)
+	if !ok {
+		return reasons{}, errNoReason
+	}
+	proto, ok := pointer.Target.(*btf.FuncProto)
+	if !ok || len(proto.Params) <= reason {
+		return reasons{}, errNoReason
+	}
+	var enum *btf.Enum
+	if err := spec.TypeByName("skb_drop_reason", &enum); err != nil {
+		return reasons{}, errNoReason
+	}
+	return newReasons(enum), nil
+}
+
+func newReasons(enum *btf.Enum) reasons {
+	r := reasons{names: make(map[uint32]string, len(enum.Values))}
+	for _, v := range enum.Values {
+		r.names[uint32(v.Value)] = strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
+		if slices.Contains(noLoss(), v.Name) && v.Value < uint64(len(r.ignored)) {
+			r.ignored[v.Value] = 1
+		}
+	}
+	return r
+}
+
+// name returns the kernel's name of a reason without its prefix. Those of
+// subsystems, in the upper half, have none here.
+func (r *reasons) name(reason uint32) string {
+	if name, ok := r.names[reason]; ok && reason>>16 == 0 {
+		return name
+	}
+	return fmt.Sprintf("0x%x", reason)
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef EBB_LOSS_H
+#define EBB_LOSS_H
+
+/*
+ * What the kernel dropped, and what its sockets sent again, by conversation.
+ *
+ * The kernel does not run a tracing program while the same program runs on that
+ * CPU, so with the CPU in the key no counter needs an atomic operation; what is
+ * not run for that reason is counted by the kernel. Two generations as in
+ * maps.h make a drain exact.
+ */
+
+#include "kernel.h"
+#include "packet.h"
+
+#define EBB_LOSS_E2BIG	  7
+#define EBB_NO_HEADER	  0xffff /* an offset that is not set */
+#define EBB_LOSS_REASONS  4
+#define EBB_KNOWN_REASONS 256
+
+#define EBB_AF_INET  2
+#define EBB_AF_INET6 10
+
+/* The endpoint a is the lower one, by address and then by port. */
+struct ebb_loss_key {
+	__u64 a[2]; /* network byte order; IPv4 is mapped, ::ffff:a.b.c.d */
+	__u64 b[2];
+	__be16 a_port;
+	__be16 b_port;
+	__u16 cpu;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct ebb_loss {
+	__u64 packets[2]; /* dropped, by sending side; a super-packet counts its segments */
+	__u64 bytes[2];	  /* of those from the IP header on, a super-packet as the kernel has it */
+	__u64 retransmits[2]; /* segments */
+	/*
+	 * The most frequent reasons of drops and how often each was seen. A new one
+	 * takes the place, and the number, of the least frequent: the first of the
+	 * result is right if it has more than half, and mostly else (Metwally et
+	 * al., "Efficient computation of frequent and top-k elements", 2005).
+	 */
+	__u32 reason[EBB_LOSS_REASONS];
+	__u32 times[EBB_LOSS_REASONS];
+};
+
+/* One CPU's account of what is in no entry. */
+struct ebb_loss_rest {
+	__u64 drops;	   /* packets without room in the map */
+	__u64 retransmits; /* segments without room in the map */
+	__u64 unreadable;  /* drops of IP packets without an IP header that can be read */
+};
+
+/* 1 for the reasons that are no loss to anybody. */
+volatile const __u8 ebb_ignored[EBB_KNOWN_REASONS] = {};
+
+__u32 ebb_loss_generation = 0;
+__u32 ebb_loss_full[2] = {};
+
+/* Clang leaves types that occur only in an inner map out of BTF; these keep them in. */
+const struct ebb_loss_key *ebb_type_loss_key __attribute__((unused));
+const struct ebb_loss *ebb_type_loss __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_HASH);
+			__uint(max_entries, 8192);
+			__uint(key_size, sizeof(struct ebb_loss_key));
+			__uint(value_size, sizeof(struct ebb_loss));
+		});
+} ebb_losses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ebb_loss_rest);
+} ebb_loss_rests SEC(".maps");
+
+/* i modulo n, a power of two, in a way that the verifier sees and the compiler leaves alone. */
+static __always_inline __u32 ebb_bound(__u32 i, __u32 n)
+{
+	asm volatile("" : "+r"(i));
+	return i & (n - 1);
+}
+
+/* A packet or segment on its way from src to dst. */
+struct ebb_path {
+	__u64 src[2]; /* as in ebb_loss_key */
+	__u64 dst[2];
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+};
+
+static __always_inline void ebb_path_map4(__u64 *to, __be32 from)
+{
+	to[0] = 0;
+	to[1] = (__u64)from << 32 | bpf_htonl(0xffff);
+}
+
+/* Orders the endpoints; returns which one src is. */
+static __always_inline __u32 ebb_loss_order(struct ebb_loss_key *key, const struct ebb_path *p)
+{
+	__u64 s0 = bpf_be64_to_cpu(p->src[0]), d0 = bpf_be64_to_cpu(p->dst[0]);
+	__u64 s1 = bpf_be64_to_cpu(p->src[1]), d1 = bpf_be64_to_cpu(p->dst[1]);
+	__u16 sport = bpf_ntohs(p->sport), dport = bpf_ntohs(p->dport);
+	__u32 side;
+
+	if (s0 != d0)
+		side = s0 > d0;
+	else if (s1 != d1)
+		side = s1 > d1;
+	else
+		side = sport > dport;
+	key->a[0] = side ? p->dst[0] : p->src[0];
+	key->a[1] = side ? p->dst[1] : p->src[1];
+	key->b[0] = side ? p->src[0] : p->dst[0];
+	key->b[1] = side ? p->src[1] : p->dst[1];
+	key->a_port = side ? p->dport : p->sport;
+	key->b_port = side ? p->sport : p->dport;
+	key->proto = p->proto;
+	key->cpu = bpf_get_smp_processor_id();
+	return side;
+}
+
+static __always_inline struct ebb_loss_rest *ebb_loss_rest(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&ebb_loss_rests, &zero);
+}
+
+/* The entry of the key, a new one if there is room, else null. */
+static __always_inline struct ebb_loss *ebb_loss_entry(const struct ebb_loss_key *key)
+{
+	__u32 generation = ebb_loss_generation & 1;
+	__u32 *full = &ebb_loss_full[ebb_bound(generation, 2)];
+	void *losses = bpf_map_lookup_elem(&ebb_losses, &generation);
+	struct ebb_loss *loss, fresh = {};
+	int err;
+
+	if (!losses)
+		return 0;
+	loss = bpf_map_lookup_elem(losses, key);
+	if (loss || *full)
+		return loss;
+	err = bpf_map_update_elem(losses, key, &fresh, BPF_NOEXIST);
+	if (err == -EBB_LOSS_E2BIG)
+		*full = 1;
+	return bpf_map_lookup_elem(losses, key);
+}
+
+static __always_inline void ebb_note_reason(struct ebb_loss *loss, __u32 reason)
+{
+	__u32 least = 0;
+
+	for (__u32 i = 0; i < EBB_LOSS_REASONS; i++) {
+		if (loss->reason[i] == reason) {
+			loss->times[i]++;
+			return;
+		}
+		if (loss->times[i] < loss->times[least & (EBB_LOSS_REASONS - 1)])
+			least = i;
+	}
+	least &= EBB_LOSS_REASONS - 1;
+	loss->reason[least] = reason;
+	loss->times[least]++;
+}
+
+/* Ports, where the protocol has them and the packet is no later fragment. */
+static __always_inline void ebb_path_ports(struct ebb_path *p, const struct sk_buff *skb,
+					   __u32 offset, bool later)
+{
+	__be16 ports[2];
+
+	switch (p->proto) {
+	case EBB_IPPROTO_TCP:
+	case EBB_IPPROTO_UDP:
+	case EBB_IPPROTO_UDPLITE:
+	case EBB_IPPROTO_SCTP:
+	case EBB_IPPROTO_DCCP:
+		break;
+	default:
+		return;
+	}
+	if (later || offset + sizeof(ports) > skb->tail ||
+	    bpf_probe_read_kernel(ports, sizeof(ports), skb->head + offset))
+		return;
+	p->sport = ports[0];
+	p->dport = ports[1];
+}
+
+static __always_inline bool ebb_path_ip4(struct ebb_path *p, const struct sk_buff *skb, __u32 at)
+{
+	struct ebb_ip4 ip;
+
+	if (at + sizeof(ip) > skb->tail || bpf_probe_read_kernel(&ip, sizeof(ip), skb->head + at) ||
+	    ip.version_ihl >> 4 != 4)
+		return false;
+	ebb_path_map4(p->src, ip.src);
+	ebb_path_map4(p->dst, ip.dst);
+	p->proto = ip.proto;
+	ebb_path_ports(p, skb, at + (ip.version_ihl & 0xf) * 4,
+		       (bpf_ntohs(ip.fragment) & EBB_IP4_OFFSET) != 0);
+	return true;
+}
+
+static __always_inline bool ebb_path_ip6(struct ebb_path *p, const struct sk_buff *skb, __u32 at)
+{
+	struct ebb_ip6_extension e;
+	struct ebb_ip6 ip;
+	bool later = false;
+
+	if (at + sizeof(ip) > skb->tail || bpf_probe_read_kernel(&ip, sizeof(ip), skb->head + at) ||
+	    (*(__u8 *)&ip) >> 4 != 6)
+		return false;
+	__builtin_memcpy(p->src, ip.src, sizeof(p->src));
+	__builtin_memcpy(p->dst, ip.dst, sizeof(p->dst));
+	p->proto = ip.next;
+	at += sizeof(ip);
+	for (int i = 0; i < EBB_MAX_EXTENSIONS && !later; i++) {
+		switch (p->proto) {
+		case EBB_IPPROTO_HOPOPTS:
+		case EBB_IPPROTO_ROUTING:
+		case EBB_IPPROTO_DSTOPTS:
+		case EBB_IPPROTO_FRAGMENT:
+		case EBB_IPPROTO_AH:
+			break;
+		default:
+			ebb_path_ports(p, skb, at, false);
+			return true;
+		}
+		if (at + sizeof(e) > skb->tail ||
+		    bpf_probe_read_kernel(&e, sizeof(e), skb->head + at))
+			return true;
+		if (p->proto == EBB_IPPROTO_FRAGMENT) {
+			later = (bpf_ntohs(e.offset) & EBB_IP6_OFFSET) != 0;
+			at += sizeof(e);
+		} else {
+			at += p->proto == EBB_IPPROTO_AH ? (e.len + 2) * 4 : (e.len + 1) * 8;
+		}
+		p->proto = e.next;
+	}
+	return true;
+}
+
+static __always_inline __u64 ebb_segments(const struct sk_buff *skb)
+{
+	const struct skb_shared_info *info = (void *)(skb->head + skb->end);
+	__u16 segments = 0;
+
+	if (BPF_CORE_READ_INTO(&segments, info, gso_segs) || !segments)
+		return 1;
+	return segments;
+}
+
+static __always_inline bool ebb_is_ignored(__u32 reason)
+{
+	return reason < EBB_KNOWN_REASONS && ebb_ignored[ebb_bound(reason, EBB_KNOWN_REASONS)];
+}
+
+static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
+{
+	__u32 at = skb->network_header;
+	struct ebb_loss_key key = {};
+	struct ebb_path path = {};
+	struct ebb_loss_rest *rest;
+	struct ebb_loss *loss;
+	__u32 side;
+	bool read;
+
+	if (ebb_is_ignored(reason))
+		return;
+	if (skb->protocol == bpf_htons(EBB_ETH_P_IP))
+		read = at != EBB_NO_HEADER && ebb_path_ip4(&path, skb, at);
+	else if (skb->protocol == bpf_htons(EBB_ETH_P_IPV6))
+		read = at != EBB_NO_HEADER && ebb_path_ip6(&path, skb, at);
+	else
+		return;
+	if (!read) {
+		rest = ebb_loss_rest();
+		if (rest)
+			rest->unreadable++;
+		return;
+	}
+	side = ebb_loss_order(&key, &path) & 1;
+	loss = ebb_loss_entry(&key);
+	if (!loss) {
+		rest = ebb_loss_rest();
+		if (rest)
+			rest->drops += ebb_segments(skb);
+		return;
+	}
+	loss->packets[side] += ebb_segments(skb);
+	loss->bytes[side] += skb->len + (__u32)(skb->data - skb->head) - at;
+	ebb_note_reason(loss, reason);
+}
+
+/* The socket, or the request of one, has sent segments again. */
+static __always_inline void ebb_sent_again(const struct sock_common *sk, __be16 sport,
+					   __u16 segments)
+{
+	struct ebb_path path = {.sport = sport, .dport = sk->skc_dport, .proto = EBB_IPPROTO_TCP};
+	struct ebb_loss_key key = {};
+	struct ebb_loss_rest *rest;
+	struct ebb_loss *loss;
+	__u32 side;
+
+	if (sk->skc_family == EBB_AF_INET) {
+		ebb_path_map4(path.src, sk->skc_rcv_saddr);
+		ebb_path_map4(path.dst, sk->skc_daddr);
+	} else if (sk->skc_family == EBB_AF_INET6) {
+		__builtin_memcpy(path.src, &sk->skc_v6_rcv_saddr, sizeof(path.src));
+		__builtin_memcpy(path.dst, &sk->skc_v6_daddr, sizeof(path.dst));
+	} else {
+		return;
+	}
+	side = ebb_loss_order(&key, &path) & 1;
+	loss = ebb_loss_entry(&key);
+	if (loss) {
+		loss->retransmits[side] += segments;
+		return;
+	}
+	rest = ebb_loss_rest();
+	if (rest)
+		rest->retransmits += segments;
+}
+
+static __always_inline __u16 ebb_tcp_segments(const struct sk_buff *skb)
+{
+	const struct tcp_skb_cb *cb = (const struct tcp_skb_cb *)skb->cb;
+	__u16 segments = 1;
+
+	if (bpf_core_field_exists(cb->tcp_gso_segs))
+		BPF_CORE_READ_INTO(&segments, cb, tcp_gso_segs);
+	return segments ? segments : 1;
+}
+
+#endif
