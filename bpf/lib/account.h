@@ -95,6 +95,7 @@ static __always_inline void ebb_account_frame(struct __sk_buff *skb, struct ebb_
 	}
 	verdict = ebb_read(skb, &packet, f, link, tag);
 	f->ip6 = verdict == EBB_IP6;
+	ebb_feature_note(skb, f, &packet, verdict);
 	if (verdict == EBB_OTHER) {
 		ebb_count(&f->total->other, f);
 		ebb_count_reason(f->total->reasons, &packet, f);

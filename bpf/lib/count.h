@@ -9,12 +9,10 @@
 #include "packet.h"
 #include "replay.h"
 #include "socket.h"
+#include "source.h"
 #include "tcp.h"
 #include "tunables.h"
 #include "types.h"
-
-#define EBB_E2BIG  7
-#define EBB_EEXIST 17
 
 static __always_inline void ebb_add(__u64 *to, __u64 n)
 {
@@ -128,11 +126,21 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 		flow->last_ns = last;
 }
 
+/* Notes who began an entry or, with overflow, found no room for one. */
+static __always_inline void ebb_warn(const struct ebb_packet *p, const struct ebb_frame *f,
+				     bool overflow)
+{
+	ebb_feature_flow(f, overflow);
+	ebb_source_note(p, f, overflow);
+}
+
 /* Counts a packet that has no entry. */
-static __always_inline void ebb_overflow(const struct ebb_frame *f, bool full)
+static __always_inline void ebb_overflow(const struct ebb_packet *p, const struct ebb_frame *f,
+					 bool full)
 {
 	ebb_count(&f->total->overflow, f);
 	ebb_add(full ? &f->total->full : &f->total->refused, f->packets);
+	ebb_warn(p, f, true);
 }
 
 /* What an entry begins as. On the stack there is no room for it. */
@@ -150,7 +158,7 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 	int err; /* not long: before Linux 6.4 the upper half of the result is undefined */
 
 	if (ebb_full[f->generation & 1]) {
-		ebb_overflow(f, true);
+		ebb_overflow(p, f, true);
 		return 0;
 	}
 	err = bpf_map_update_elem(flows, key, &ebb_blank, BPF_NOEXIST);
@@ -162,6 +170,7 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 			flow->icmp_type = p->icmp_type;
 			flow->icmp_code = p->icmp_code;
 			flow->first_ns = ebb_now_precise(skb);
+			ebb_warn(p, f, false);
 		}
 		if (flow)
 			return flow;
@@ -169,7 +178,7 @@ static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, v
 	/* EBUSY and ENOMEM pass; only E2BIG lasts until the generation is drained. */
 	if (err == -EBB_E2BIG)
 		ebb_full[f->generation & 1] = 1;
-	ebb_overflow(f, err == -EBB_E2BIG);
+	ebb_overflow(p, f, err == -EBB_E2BIG);
 	return 0;
 }
 
@@ -194,7 +203,7 @@ static __always_inline void ebb_count4(struct __sk_buff *skb, const struct ebb_p
 	struct ebb_key4 key;
 
 	if (!flows) { /* never: both slots are filled before the programs are attached */
-		ebb_overflow(f, false);
+		ebb_overflow(p, f, false);
 		return;
 	}
 	key.a = side ? p->dst4 : p->src4;
@@ -212,7 +221,7 @@ static __always_inline void ebb_count6(struct __sk_buff *skb, const struct ebb_p
 	struct ebb_key6 key;
 
 	if (!flows) {
-		ebb_overflow(f, false);
+		ebb_overflow(p, f, false);
 		return;
 	}
 	__builtin_memcpy(key.a, side ? p->dst6 : p->src6, sizeof(key.a));

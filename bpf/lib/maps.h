@@ -2,6 +2,10 @@
 #ifndef EBB_MAPS_H
 #define EBB_MAPS_H
 
+/* What an update of a map can return, negative. */
+#define EBB_E2BIG  7
+#define EBB_EEXIST 17
+
 /*
  * Double buffering. There are two generations of everything that counts: a
  * flow map for each address family and a row of totals for each CPU. A program

@@ -77,9 +77,16 @@ func (d *Datapath) Attach(place Place) error {
 
 // register gives the interface a slot before any program can look for it.
 func (d *Datapath) register(place Place, linkType uint32) error {
+	known := d.points.has(place)
 	slot, err := d.points.add(place)
 	if err != nil {
 		return err
+	}
+	if !known {
+		if err := d.glanceAnew(slot); err != nil {
+			d.points.retire(place)
+			return err
+		}
 	}
 	if err := d.objs.EbbPoints.Put(slot, objects.FlowEbbPoint{Ifindex: place.Ifindex, Netns: place.NetNS, Link: linkType}); err != nil {
 		d.points.retire(place)

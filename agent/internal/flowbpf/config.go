@@ -15,6 +15,10 @@ type Config struct {
 	MaxFlows uint32 `yaml:"max_flows"`
 	// MaxInterfaces is how many interfaces can be attached at one time.
 	MaxInterfaces uint32 `yaml:"max_interfaces"`
+	// MaxSources is how many sender addresses are told apart in one interval, for
+	// the number of targets each tries and for the overflow. Those beyond it are
+	// told as one. Each takes 700 bytes of kernel memory in all.
+	MaxSources uint32 `yaml:"max_sources"`
 	// Attach selects the kernel's attach mechanism: tcx (Linux 6.6 and later),
 	// tc (a clsact filter), or auto, which takes tcx where it works.
 	Attach AttachMode `yaml:"attach"`
@@ -31,9 +35,12 @@ type Config struct {
 	// clock and the frame, for captures that are replayed with Run. Drain does not
 	// wait for programs then: it must not run beside Run.
 	Replay bool `yaml:"-"`
+	// NoFeatures leaves out what Glances reads, and its cost.
+	NoFeatures bool `yaml:"-"`
 
 	// For tests: force the general parser, or entries that all CPUs share.
 	generalParser, sharedEntries bool
+	sketchSeed                   [2]uint64 // random if zero
 }
 
 // Hints switches application hints, by protocol.
@@ -59,13 +66,14 @@ const (
 	maxFlowsLimit              = 1 << 22
 	maxInterfacesLimit         = 1 << 11 // twice as many slots have numbers below maxSlots
 	minHintBytes, maxHintBytes = 1 << 16, 1 << 28
+	maxSourcesLimit            = 1 << 20
 )
 
 // DefaultConfig returns the configuration of a host with up to some 60,000
 // conversations per drain interval.
 func DefaultConfig() Config {
 	return Config{
-		MaxFlows: 65536, MaxInterfaces: 256, Attach: AttachAuto,
+		MaxFlows: 65536, MaxInterfaces: 256, MaxSources: 8192, Attach: AttachAuto,
 		Health: true, Owner: true, Hints: Hints{DNS: true, TLS: true, HTTP: true, QUIC: true}, HintBytes: 4 << 20,
 	}
 }
@@ -80,6 +88,9 @@ func (c *Config) Validate() error {
 	}
 	if c.HintBytes < minHintBytes || c.HintBytes > maxHintBytes || c.HintBytes&(c.HintBytes-1) != 0 {
 		return fmt.Errorf("hint_bytes is %d, must be a power of two from %d to %d", c.HintBytes, minHintBytes, maxHintBytes)
+	}
+	if c.MaxSources < 1 || c.MaxSources > maxSourcesLimit {
+		return fmt.Errorf("max_sources is %d, must be 1 to %d", c.MaxSources, maxSourcesLimit)
 	}
 	switch c.Attach {
 	case AttachAuto, AttachTCX, AttachTC:

@@ -39,6 +39,7 @@ const drainBatch = 4096
 func (d *Datapath) Drain(visit func([]Entry)) ([]Totals, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.drained = d.drained[:0]
 	old, err := d.swap()
 	if err != nil {
 		return nil, fmt.Errorf("swap buffers: %w", err)
@@ -71,7 +72,7 @@ func (d *Datapath) collect(old uint32, visit func([]Entry)) ([]Totals, error) {
 		return nil, fmt.Errorf("drain totals: %w", err)
 	}
 	d.told[old] = tally{}
-	return totals, d.reopen(old)
+	return totals, errors.Join(d.drainSources(old), d.reopen(old))
 }
 
 // collectFlows visits and removes the conversations of a generation.
@@ -129,6 +130,9 @@ func (d *Datapath) LastWait() time.Duration {
 
 // reopen makes a drained generation ready for its next turn.
 func (d *Datapath) reopen(old uint32) error {
+	if err := d.reopenSources(old); err != nil {
+		return fmt.Errorf("reopen sources: %w", err)
+	}
 	var full [2]uint32
 	if err := d.objs.EbbFull.Get(&full); err != nil {
 		return fmt.Errorf("reopen buffer: %w", err)

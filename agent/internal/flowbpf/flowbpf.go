@@ -43,6 +43,9 @@ type Datapath struct {
 	maps   map[string]*ebpf.Map // what those share, by name
 	rest   *ebpf.Collection     // what nobody else closes
 
+	sources         [2]*ebpf.Map // of each generation
+	features, crowd *ebpf.Memory
+
 	mu         sync.Mutex // guards what follows, and the maps against two drains
 	generation uint32
 	points     pointTable
@@ -53,6 +56,8 @@ type Datapath struct {
 	nextRate   uint32               // of the generation to come
 	arena      arena
 	lastWait   time.Duration
+	glanced    [][2]featureSum // by slot and direction: what Glances read last
+	drained    []Source
 }
 
 // constants is the map of what each instance of the programs has for itself.
@@ -134,7 +139,7 @@ func (d *Datapath) load() error {
 	if d.totals, err = d.objs.EbbTotals.Memory(); err != nil {
 		return fmt.Errorf("map totals: %w", err)
 	}
-	return nil
+	return d.loadWarnings(spec)
 }
 
 // size fits maps and constants to the configuration and the machine.
@@ -163,7 +168,7 @@ func (d *Datapath) size(spec *ebpf.CollectionSpec) error {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	return nil
+	return d.sizeWarnings(spec)
 }
 
 // Close detaches everything and frees programs and maps.
@@ -185,6 +190,11 @@ func (d *Datapath) Close() error {
 			if m != nil {
 				errs = append(errs, m.Close())
 			}
+		}
+	}
+	for _, m := range d.sources {
+		if m != nil {
+			errs = append(errs, m.Close())
 		}
 	}
 	errs = append(errs, d.objs.Close())
@@ -214,7 +224,7 @@ func (d *Datapath) Full() bool {
 // overhead), else the sum of keys and values.
 func (d *Datapath) MapBytes() uint64 {
 	all := slices.Collect(maps.Values(d.maps))
-	all = append(all, d.inner[0][family4], d.inner[0][family6], d.inner[1][family4], d.inner[1][family6])
+	all = append(all, d.inner[0][family4], d.inner[0][family6], d.inner[1][family4], d.inner[1][family6], d.sources[0], d.sources[1])
 	var sum uint64
 	for _, m := range all {
 		if m == nil {

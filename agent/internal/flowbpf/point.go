@@ -32,6 +32,17 @@ func newPointTable(maxInterfaces uint32) pointTable {
 
 func (t *pointTable) slots() uint32 { return uint32(len(t.table)) }
 
+// has reports whether the interface has a slot.
+func (t *pointTable) has(place Place) bool {
+	first := 1 + place.Ifindex&t.mask
+	for slot := first; slot < first+probes; slot++ {
+		if t.table[slot].place == place {
+			return true
+		}
+	}
+	return false
+}
+
 // add returns the slot of the interface, a new one if it has none.
 func (t *pointTable) add(place Place) (slot uint32, err error) {
 	first := 1 + place.Ifindex&t.mask

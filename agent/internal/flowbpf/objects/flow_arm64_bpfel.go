@@ -13,6 +13,22 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type FlowEbbFeature struct {
+	_        structs.HostLayout
+	Bytes    uint64
+	MarkNs   uint64
+	Frames   uint32
+	Due      uint32
+	Syn      uint32
+	Synack   uint32
+	Fin      uint32
+	Rst      uint32
+	NewFlows uint32
+	Overflow uint32
+	Sizes    [18]uint32
+	Gaps     [34]uint32
+}
+
 type FlowEbbFlow struct {
 	_       structs.HostLayout
 	FirstNs uint64
@@ -131,6 +147,22 @@ type FlowEbbSocket struct {
 	Pad uint32
 }
 
+type FlowEbbSource struct {
+	_        structs.HostLayout
+	Flows    uint64
+	Overflow struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	Registers [256]uint8
+}
+
+type FlowEbbSourceKey struct {
+	_       structs.HostLayout
+	Address [4]uint32
+}
+
 type FlowEbbTotal struct {
 	_    structs.HostLayout
 	Seen struct {
@@ -164,39 +196,47 @@ type FlowEbbTotal struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FlowMapEbbFlows4     = "ebb_flows4"
-	FlowMapEbbFlows6     = "ebb_flows6"
-	FlowMapEbbFragments  = "ebb_fragments"
-	FlowMapEbbHints      = "ebb_hints"
-	FlowMapEbbPoints     = "ebb_points"
-	FlowMapEbbSockets    = "ebb_sockets"
-	FlowMapEbbTotals     = "ebb_totals"
-	FlowProgEbbEgress    = "ebb_egress"
-	FlowProgEbbEmpty     = "ebb_empty"
-	FlowProgEbbIngress   = "ebb_ingress"
-	FlowVarEbbAtomic     = "ebb_atomic"
-	FlowVarEbbCpus       = "ebb_cpus"
-	FlowVarEbbDns        = "ebb_dns"
-	FlowVarEbbFastPath   = "ebb_fast_path"
-	FlowVarEbbFull       = "ebb_full"
-	FlowVarEbbGeneration = "ebb_generation"
-	FlowVarEbbGenevePort = "ebb_geneve_port"
-	FlowVarEbbHealth     = "ebb_health"
-	FlowVarEbbHintsLost  = "ebb_hints_lost"
-	FlowVarEbbHttp       = "ebb_http"
-	FlowVarEbbNetns      = "ebb_netns"
-	FlowVarEbbOwner      = "ebb_owner"
-	FlowVarEbbQuic       = "ebb_quic"
-	FlowVarEbbReplay     = "ebb_replay"
-	FlowVarEbbSampleMask = "ebb_sample_mask"
-	FlowVarEbbSlotMask   = "ebb_slot_mask"
-	FlowVarEbbSlots      = "ebb_slots"
-	FlowVarEbbTls        = "ebb_tls"
-	FlowVarEbbTypeFlow   = "ebb_type_flow"
-	FlowVarEbbTypeHint   = "ebb_type_hint"
-	FlowVarEbbTypeKey4   = "ebb_type_key4"
-	FlowVarEbbTypeKey6   = "ebb_type_key6"
-	FlowVarEbbVxlanPort  = "ebb_vxlan_port"
+	FlowMapEbbCrowd         = "ebb_crowd"
+	FlowMapEbbFeatures      = "ebb_features"
+	FlowMapEbbFlows4        = "ebb_flows4"
+	FlowMapEbbFlows6        = "ebb_flows6"
+	FlowMapEbbFragments     = "ebb_fragments"
+	FlowMapEbbHints         = "ebb_hints"
+	FlowMapEbbPoints        = "ebb_points"
+	FlowMapEbbSockets       = "ebb_sockets"
+	FlowMapEbbSources       = "ebb_sources"
+	FlowMapEbbTotals        = "ebb_totals"
+	FlowProgEbbEgress       = "ebb_egress"
+	FlowProgEbbEmpty        = "ebb_empty"
+	FlowProgEbbIngress      = "ebb_ingress"
+	FlowVarEbbAtomic        = "ebb_atomic"
+	FlowVarEbbCpus          = "ebb_cpus"
+	FlowVarEbbDns           = "ebb_dns"
+	FlowVarEbbFastPath      = "ebb_fast_path"
+	FlowVarEbbFeatureOn     = "ebb_feature_on"
+	FlowVarEbbFull          = "ebb_full"
+	FlowVarEbbGeneration    = "ebb_generation"
+	FlowVarEbbGenevePort    = "ebb_geneve_port"
+	FlowVarEbbHealth        = "ebb_health"
+	FlowVarEbbHintsLost     = "ebb_hints_lost"
+	FlowVarEbbHttp          = "ebb_http"
+	FlowVarEbbNetns         = "ebb_netns"
+	FlowVarEbbOwner         = "ebb_owner"
+	FlowVarEbbQuic          = "ebb_quic"
+	FlowVarEbbReplay        = "ebb_replay"
+	FlowVarEbbSampleMask    = "ebb_sample_mask"
+	FlowVarEbbSketchSeed    = "ebb_sketch_seed"
+	FlowVarEbbSlotMask      = "ebb_slot_mask"
+	FlowVarEbbSlots         = "ebb_slots"
+	FlowVarEbbSourceEmpty   = "ebb_source_empty"
+	FlowVarEbbSourcesFull   = "ebb_sources_full"
+	FlowVarEbbTls           = "ebb_tls"
+	FlowVarEbbTypeFlow      = "ebb_type_flow"
+	FlowVarEbbTypeHint      = "ebb_type_hint"
+	FlowVarEbbTypeKey4      = "ebb_type_key4"
+	FlowVarEbbTypeKey6      = "ebb_type_key6"
+	FlowVarEbbTypeSourceKey = "ebb_type_source_key"
+	FlowVarEbbVxlanPort     = "ebb_vxlan_port"
 )
 
 // LoadFlow returns the embedded CollectionSpec for Flow.
@@ -250,12 +290,15 @@ type FlowProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FlowMapSpecs struct {
+	EbbCrowd     *ebpf.MapSpec `ebpf:"ebb_crowd"`
+	EbbFeatures  *ebpf.MapSpec `ebpf:"ebb_features"`
 	EbbFlows4    *ebpf.MapSpec `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.MapSpec `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.MapSpec `ebpf:"ebb_fragments"`
 	EbbHints     *ebpf.MapSpec `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.MapSpec `ebpf:"ebb_points"`
 	EbbSockets   *ebpf.MapSpec `ebpf:"ebb_sockets"`
+	EbbSources   *ebpf.MapSpec `ebpf:"ebb_sources"`
 	EbbTotals    *ebpf.MapSpec `ebpf:"ebb_totals"`
 }
 
@@ -263,29 +306,34 @@ type FlowMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FlowVariableSpecs struct {
-	EbbAtomic     *ebpf.VariableSpec `ebpf:"ebb_atomic"`
-	EbbCpus       *ebpf.VariableSpec `ebpf:"ebb_cpus"`
-	EbbDns        *ebpf.VariableSpec `ebpf:"ebb_dns"`
-	EbbFastPath   *ebpf.VariableSpec `ebpf:"ebb_fast_path"`
-	EbbFull       *ebpf.VariableSpec `ebpf:"ebb_full"`
-	EbbGeneration *ebpf.VariableSpec `ebpf:"ebb_generation"`
-	EbbGenevePort *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
-	EbbHealth     *ebpf.VariableSpec `ebpf:"ebb_health"`
-	EbbHintsLost  *ebpf.VariableSpec `ebpf:"ebb_hints_lost"`
-	EbbHttp       *ebpf.VariableSpec `ebpf:"ebb_http"`
-	EbbNetns      *ebpf.VariableSpec `ebpf:"ebb_netns"`
-	EbbOwner      *ebpf.VariableSpec `ebpf:"ebb_owner"`
-	EbbQuic       *ebpf.VariableSpec `ebpf:"ebb_quic"`
-	EbbReplay     *ebpf.VariableSpec `ebpf:"ebb_replay"`
-	EbbSampleMask *ebpf.VariableSpec `ebpf:"ebb_sample_mask"`
-	EbbSlotMask   *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
-	EbbSlots      *ebpf.VariableSpec `ebpf:"ebb_slots"`
-	EbbTls        *ebpf.VariableSpec `ebpf:"ebb_tls"`
-	EbbTypeFlow   *ebpf.VariableSpec `ebpf:"ebb_type_flow"`
-	EbbTypeHint   *ebpf.VariableSpec `ebpf:"ebb_type_hint"`
-	EbbTypeKey4   *ebpf.VariableSpec `ebpf:"ebb_type_key4"`
-	EbbTypeKey6   *ebpf.VariableSpec `ebpf:"ebb_type_key6"`
-	EbbVxlanPort  *ebpf.VariableSpec `ebpf:"ebb_vxlan_port"`
+	EbbAtomic        *ebpf.VariableSpec `ebpf:"ebb_atomic"`
+	EbbCpus          *ebpf.VariableSpec `ebpf:"ebb_cpus"`
+	EbbDns           *ebpf.VariableSpec `ebpf:"ebb_dns"`
+	EbbFastPath      *ebpf.VariableSpec `ebpf:"ebb_fast_path"`
+	EbbFeatureOn     *ebpf.VariableSpec `ebpf:"ebb_feature_on"`
+	EbbFull          *ebpf.VariableSpec `ebpf:"ebb_full"`
+	EbbGeneration    *ebpf.VariableSpec `ebpf:"ebb_generation"`
+	EbbGenevePort    *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
+	EbbHealth        *ebpf.VariableSpec `ebpf:"ebb_health"`
+	EbbHintsLost     *ebpf.VariableSpec `ebpf:"ebb_hints_lost"`
+	EbbHttp          *ebpf.VariableSpec `ebpf:"ebb_http"`
+	EbbNetns         *ebpf.VariableSpec `ebpf:"ebb_netns"`
+	EbbOwner         *ebpf.VariableSpec `ebpf:"ebb_owner"`
+	EbbQuic          *ebpf.VariableSpec `ebpf:"ebb_quic"`
+	EbbReplay        *ebpf.VariableSpec `ebpf:"ebb_replay"`
+	EbbSampleMask    *ebpf.VariableSpec `ebpf:"ebb_sample_mask"`
+	EbbSketchSeed    *ebpf.VariableSpec `ebpf:"ebb_sketch_seed"`
+	EbbSlotMask      *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
+	EbbSlots         *ebpf.VariableSpec `ebpf:"ebb_slots"`
+	EbbSourceEmpty   *ebpf.VariableSpec `ebpf:"ebb_source_empty"`
+	EbbSourcesFull   *ebpf.VariableSpec `ebpf:"ebb_sources_full"`
+	EbbTls           *ebpf.VariableSpec `ebpf:"ebb_tls"`
+	EbbTypeFlow      *ebpf.VariableSpec `ebpf:"ebb_type_flow"`
+	EbbTypeHint      *ebpf.VariableSpec `ebpf:"ebb_type_hint"`
+	EbbTypeKey4      *ebpf.VariableSpec `ebpf:"ebb_type_key4"`
+	EbbTypeKey6      *ebpf.VariableSpec `ebpf:"ebb_type_key6"`
+	EbbTypeSourceKey *ebpf.VariableSpec `ebpf:"ebb_type_source_key"`
+	EbbVxlanPort     *ebpf.VariableSpec `ebpf:"ebb_vxlan_port"`
 }
 
 // FlowObjects contains all objects after they have been loaded into the kernel.
@@ -308,23 +356,29 @@ func (o *FlowObjects) Close() error {
 //
 // It can be passed to LoadFlowObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FlowMaps struct {
+	EbbCrowd     *ebpf.Map `ebpf:"ebb_crowd"`
+	EbbFeatures  *ebpf.Map `ebpf:"ebb_features"`
 	EbbFlows4    *ebpf.Map `ebpf:"ebb_flows4"`
 	EbbFlows6    *ebpf.Map `ebpf:"ebb_flows6"`
 	EbbFragments *ebpf.Map `ebpf:"ebb_fragments"`
 	EbbHints     *ebpf.Map `ebpf:"ebb_hints"`
 	EbbPoints    *ebpf.Map `ebpf:"ebb_points"`
 	EbbSockets   *ebpf.Map `ebpf:"ebb_sockets"`
+	EbbSources   *ebpf.Map `ebpf:"ebb_sources"`
 	EbbTotals    *ebpf.Map `ebpf:"ebb_totals"`
 }
 
 func (m *FlowMaps) Close() error {
 	return _FlowClose(
+		m.EbbCrowd,
+		m.EbbFeatures,
 		m.EbbFlows4,
 		m.EbbFlows6,
 		m.EbbFragments,
 		m.EbbHints,
 		m.EbbPoints,
 		m.EbbSockets,
+		m.EbbSources,
 		m.EbbTotals,
 	)
 }
@@ -333,29 +387,34 @@ func (m *FlowMaps) Close() error {
 //
 // It can be passed to LoadFlowObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FlowVariables struct {
-	EbbAtomic     *ebpf.Variable `ebpf:"ebb_atomic"`
-	EbbCpus       *ebpf.Variable `ebpf:"ebb_cpus"`
-	EbbDns        *ebpf.Variable `ebpf:"ebb_dns"`
-	EbbFastPath   *ebpf.Variable `ebpf:"ebb_fast_path"`
-	EbbFull       *ebpf.Variable `ebpf:"ebb_full"`
-	EbbGeneration *ebpf.Variable `ebpf:"ebb_generation"`
-	EbbGenevePort *ebpf.Variable `ebpf:"ebb_geneve_port"`
-	EbbHealth     *ebpf.Variable `ebpf:"ebb_health"`
-	EbbHintsLost  *ebpf.Variable `ebpf:"ebb_hints_lost"`
-	EbbHttp       *ebpf.Variable `ebpf:"ebb_http"`
-	EbbNetns      *ebpf.Variable `ebpf:"ebb_netns"`
-	EbbOwner      *ebpf.Variable `ebpf:"ebb_owner"`
-	EbbQuic       *ebpf.Variable `ebpf:"ebb_quic"`
-	EbbReplay     *ebpf.Variable `ebpf:"ebb_replay"`
-	EbbSampleMask *ebpf.Variable `ebpf:"ebb_sample_mask"`
-	EbbSlotMask   *ebpf.Variable `ebpf:"ebb_slot_mask"`
-	EbbSlots      *ebpf.Variable `ebpf:"ebb_slots"`
-	EbbTls        *ebpf.Variable `ebpf:"ebb_tls"`
-	EbbTypeFlow   *ebpf.Variable `ebpf:"ebb_type_flow"`
-	EbbTypeHint   *ebpf.Variable `ebpf:"ebb_type_hint"`
-	EbbTypeKey4   *ebpf.Variable `ebpf:"ebb_type_key4"`
-	EbbTypeKey6   *ebpf.Variable `ebpf:"ebb_type_key6"`
-	EbbVxlanPort  *ebpf.Variable `ebpf:"ebb_vxlan_port"`
+	EbbAtomic        *ebpf.Variable `ebpf:"ebb_atomic"`
+	EbbCpus          *ebpf.Variable `ebpf:"ebb_cpus"`
+	EbbDns           *ebpf.Variable `ebpf:"ebb_dns"`
+	EbbFastPath      *ebpf.Variable `ebpf:"ebb_fast_path"`
+	EbbFeatureOn     *ebpf.Variable `ebpf:"ebb_feature_on"`
+	EbbFull          *ebpf.Variable `ebpf:"ebb_full"`
+	EbbGeneration    *ebpf.Variable `ebpf:"ebb_generation"`
+	EbbGenevePort    *ebpf.Variable `ebpf:"ebb_geneve_port"`
+	EbbHealth        *ebpf.Variable `ebpf:"ebb_health"`
+	EbbHintsLost     *ebpf.Variable `ebpf:"ebb_hints_lost"`
+	EbbHttp          *ebpf.Variable `ebpf:"ebb_http"`
+	EbbNetns         *ebpf.Variable `ebpf:"ebb_netns"`
+	EbbOwner         *ebpf.Variable `ebpf:"ebb_owner"`
+	EbbQuic          *ebpf.Variable `ebpf:"ebb_quic"`
+	EbbReplay        *ebpf.Variable `ebpf:"ebb_replay"`
+	EbbSampleMask    *ebpf.Variable `ebpf:"ebb_sample_mask"`
+	EbbSketchSeed    *ebpf.Variable `ebpf:"ebb_sketch_seed"`
+	EbbSlotMask      *ebpf.Variable `ebpf:"ebb_slot_mask"`
+	EbbSlots         *ebpf.Variable `ebpf:"ebb_slots"`
+	EbbSourceEmpty   *ebpf.Variable `ebpf:"ebb_source_empty"`
+	EbbSourcesFull   *ebpf.Variable `ebpf:"ebb_sources_full"`
+	EbbTls           *ebpf.Variable `ebpf:"ebb_tls"`
+	EbbTypeFlow      *ebpf.Variable `ebpf:"ebb_type_flow"`
+	EbbTypeHint      *ebpf.Variable `ebpf:"ebb_type_hint"`
+	EbbTypeKey4      *ebpf.Variable `ebpf:"ebb_type_key4"`
+	EbbTypeKey6      *ebpf.Variable `ebpf:"ebb_type_key6"`
+	EbbTypeSourceKey *ebpf.Variable `ebpf:"ebb_type_source_key"`
+	EbbVxlanPort     *ebpf.Variable `ebpf:"ebb_vxlan_port"`
 }
 
 // FlowPrograms contains all programs after they have been loaded into the kernel.
