@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
@@ -84,9 +85,14 @@ func (a *App) Run(ctx context.Context) (err error) {
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
 		Table: table, Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
-		Annotator: annotator, Seed: a.seed, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
+		Annotator: annotator, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
 	}
 	drainer.Register(reg)
+	if lister, err := seed.Open(); err != nil {
+		a.log.Warn(noSeed, "error", err)
+	} else {
+		drainer.Seed = func(ctx context.Context, table *conn.Table) { a.seed(ctx, lister, table) }
+	}
 	server := &ops.Server{Listen: a.cfg.Listen, Registry: reg, Log: a.log, Checks: map[string]ops.Check{
 		"interfaces": interfaces.Health, "delivery": publisher.Health, "drain": drainer.Health,
 	}}
@@ -94,28 +100,34 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.dropPrivileges(); err != nil {
 		return err
 	}
+	a.settle()
 	return a.serve(ctx, publisher, server.Run, interfaces.Run, annotator.Run, owners.Run, drainer.Run)
+}
+
+// settle gives back what only the start needed: the kernel's types above all,
+// which take more memory than everything else of an idle agent.
+func (a *App) settle() {
+	if a.own {
+		debug.SetMemoryLimit(a.cfg.MemoryLimit)
+		debug.FreeOSMemory()
+	}
 }
 
 // seed tells the table which side opened the connections that are older than
 // the agent. Without it they have no known initiator.
-func (a *App) seed(ctx context.Context, table *conn.Table) {
-	lister, err := seed.Open()
-	if err == nil {
-		var list []seed.Connection
-		if list, err = lister.List(ctx); err == nil {
-			for _, c := range list {
-				if c.Opener != seed.OpenerUnknown {
-					table.Seed(c.Local, c.Remote, c.Opener == seed.OpenerLocal)
-				}
-			}
+func (a *App) seed(ctx context.Context, lister *seed.Lister, table *conn.Table) {
+	list, err := lister.List(ctx)
+	for _, c := range list {
+		if c.Opener != seed.OpenerUnknown {
+			table.Seed(c.Local, c.Remote, c.Opener == seed.OpenerLocal)
 		}
-		err = errors.Join(err, lister.Close())
 	}
-	if err != nil {
-		a.log.Warn("connections that are open already have no known initiator", "error", err)
+	if err = errors.Join(err, lister.Close()); err != nil {
+		a.log.Warn(noSeed, "error", err)
 	}
 }
+
+const noSeed = "connections that are open already have no known initiator"
 
 // serve runs the parts. They end one after the other, so that the last drain
 // has everything and the publisher has the last drain.

@@ -38,6 +38,12 @@ type Config struct {
 	// container refuses it. An agent inside another process ignores it.
 	DropPrivileges bool `yaml:"drop_privileges"`
 
+	// MemoryLimit is what the agent's own memory is held to, in bytes, beside the
+	// kernel's for maps: above it the garbage collector works harder, so that a
+	// flood of conversations costs time before memory. It is no hard limit; the
+	// bounds are those of the parts. An agent inside another process ignores it.
+	MemoryLimit int64 `yaml:"memory_limit"`
+
 	Spool         spool.Config    `yaml:"spool"`
 	Budget        governor.Config `yaml:"budget"`
 	Interfaces    probe.Config    `yaml:"interfaces"`
@@ -51,6 +57,8 @@ const (
 	minDrainInterval, maxDrainInterval = 100 * time.Millisecond, 5 * time.Minute
 	// minQueue holds at least one batch of the largest size.
 	minQueue = ebbwatch.MaxBatchEncoded + 4096
+	// minMemory is what an idle agent takes.
+	minMemory = 16 << 20
 	// maxInterfaces, with two attach points each, fit into one batch.
 	maxInterfaces = 2048
 )
@@ -64,7 +72,7 @@ func DefaultConfig() Config {
 	}
 	return Config{
 		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
-		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, FlushTimeout: 5 * time.Second, DropPrivileges: true, Spool: spool.DefaultConfig(),
+		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, MemoryLimit: 48 << 20, FlushTimeout: 5 * time.Second, DropPrivileges: true, Spool: spool.DefaultConfig(),
 		Interfaces: probe.DefaultConfig(), Budget: governor.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
 	}
 }
@@ -79,6 +87,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("drain_interval: %v is not within %v to %v", c.DrainInterval, minDrainInterval, maxDrainInterval)
 	case c.QueueMaxBytes < minQueue:
 		return fmt.Errorf("queue_max_bytes: %d is below %d", c.QueueMaxBytes, minQueue)
+	case c.MemoryLimit < minMemory:
+		return fmt.Errorf("memory_limit: %d is below %d", c.MemoryLimit, minMemory)
 	case c.FlushTimeout < 0 || c.FlushTimeout > time.Minute:
 		return fmt.Errorf("flush_timeout: %v is not within 0s to 1m", c.FlushTimeout)
 	}
