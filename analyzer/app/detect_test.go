@@ -109,6 +109,22 @@ func scenarios() []scenario {
 					return storetest.Refused(at, attacker, watched, uint16(i+1))
 				}))
 		}, []string{"port_scan 10.9.0.66>10.9.0.2:0"}, 0, "within 1s", time.Second},
+		{"a port scan tells how many ports are open, also where it lets them go", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
+			return storetest.Repeat(at, 1000, time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
+				switch i {
+				case 22, 80:
+					return storetest.Ignored(at, attacker, watched, uint16(i))
+				case 443:
+					return storetest.Conn(at, attacker, watched, 443, 10, 10)
+				}
+				return storetest.Refused(at, attacker, watched, uint16(i+1))
+			})
+		}, []string{"port_scan 10.9.0.66>10.9.0.2:0"}, 0, "994 of them gave no useful answer, 3 answered.", 0},
+		{"a scan of many hosts that all answer and are let go is found", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
+			return storetest.Repeat(at, 200, 100*time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
+				return storetest.Ignored(at, watched, many("10.9")(i), 443)
+			})
+		}, []string{"host_scan 10.9.0.2>:0"}, 0, "; 0 of them gave no useful answer, 20", 0},
 		{"a scan of many hosts is found", func(at time.Time, _ *rand.Rand) []ebbwatch.Flow {
 			return storetest.Repeat(at, 200, 100*time.Millisecond, func(at time.Time, i int) ebbwatch.Flow {
 				return storetest.Unanswered(at, watched, many("10.9")(i), 445)

@@ -17,6 +17,8 @@ func words(kind string) string {
 		return "port scan"
 	case "host_scan":
 		return "host scan"
+	case "wide_scan":
+		return "wide scan"
 	case "exfiltration":
 		return "possible exfiltration"
 	}

@@ -25,7 +25,7 @@ var (
 	stepTopSources   = Step{"top_sources", "Look at the sources: many that appear once, with a flat spread, point to forged addresses; a few heavy ones can be limited at the edge."}
 	stepService      = Step{"service_health", "Check whether the service still answers: its share of answered connections is in flows_1m (connections against unanswered)."}
 	stepSameSource   = Step{"same_source", "Ask what else the source did in the hour before and after, in the flows table."}
-	stepAnswered     = Step{"answered_targets", "List the targets that did answer (conn_state S1 or SF): those ports are open and were found."}
+	stepAnswered     = Step{"answered_targets", "List the targets that did answer (TCP: bitAnd(dst_flags, 18) = 18 in the flows table, SYN with ACK): those ports are open and were found."}
 	stepOwnScanner   = Step{"own_scanner", "Compare the source with the addresses of your own scanners and monitors."}
 	stepProcess      = Step{"process", "On the source host, find the process that holds the connection (ss -tnp) and the unit it belongs to."}
 	stepDestination  = Step{"destination", "Look the destination up: who runs it, and since when do your hosts talk to it?"}
@@ -44,6 +44,8 @@ var kinds = map[string]kindText{
 		[]Step{stepAnswered, stepSameSource, stepOwnScanner}},
 	"host_scan": {"Host scan", "One source tries the same service on many hosts.",
 		[]Step{stepAnswered, stepSameSource, stepOwnScanner}},
+	"wide_scan": {"Scan beyond the flow map", "One source tries so many targets that the agent's flow map does not hold them.",
+		[]Step{stepSameSource, stepOwnScanner}},
 	"beacon": {"Beacon", "Connections of one pair of hosts repeat with a steady rhythm.",
 		[]Step{stepProcess, stepDestination, stepOtherClients}},
 	"exfiltration": {"Exfiltration", "One host sends far more out than is usual for it.",

@@ -85,7 +85,9 @@ func (s *Store) explain(w detect.Window, f *detect.Finding) explanation {
 		}
 		x.where, x.most = append(x.where, "initiator != 'unknown'", oneWay), "one_way_packets_per_second"
 	case scan.PortScan, scan.HostScan:
-		return s.explainScan(x, f)
+		return s.explainScan(x, w, f)
+	case scan.WideScan:
+		return explanation{columns: spillColumns(), from: s.db + ".sources", where: spillsOf(w, f)}
 	case beacon.Kind:
 		return explainBeacon(x, f)
 	case exfiltration.Kind:
@@ -144,13 +146,30 @@ var quoting = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`)
 
 func quote(text string) string { return "'" + quoting.Replace(text) + "'" }
 
-func (s *Store) explainScan(x explanation, f *detect.Finding) explanation {
+// spillColumns returns columns of sources.
+func spillColumns() []column {
+	return []column{{scan.SketchMetric, "max(targets)"}, {scan.SpillMetric, "max(overflow_packets)"}}
+}
+
+// spillsOf holds for the rows of sources in which something of f had no room.
+func spillsOf(w detect.Window, f *detect.Finding) []string {
+	return []string{"addr = toIPv6(" + quote(f.Entity.Src) + ")", "NOT others AND overflow_packets > 0", "time > " + moment(w.Start) + " AND time <= " + moment(w.End)}
+}
+
+func (s *Store) explainScan(x explanation, w detect.Window, f *detect.Finding) explanation {
 	columns := []column{
 		{"distinct_ports_tried", "count()"},
-		{"targets_failed", "sum(failed)"},
-		{"failed_share", "avg(failed)"},
+		{"targets_failed", "countIf(failed AND NOT accepted)"},
+		{"failed_share", "targets_failed / count()"},
+		{"targets_answered", "count() - targets_failed"},
 		{"connections_started", "sum(attempts)"},
 		{"duration", "dateDiff('millisecond', began, ended) / 1000"},
+	}
+	if slices.ContainsFunc(f.Evidence, func(e detect.Evidence) bool { return e.Metric == scan.SketchMetric }) {
+		for _, c := range spillColumns() {
+			value := "(SELECT " + c.value + " FROM " + s.db + ".sources\n        WHERE " + strings.Join(spillsOf(w, f), " AND ") + ")"
+			columns = append(columns, column{c.metric, value})
+		}
 	}
 	where := append(x.where, first, "(proto = 6 AND "+sentSYN+" OR proto = 17 AND dst_port BETWEEN 1 AND 32767)")
 	x.where, x.group, x.with = nil, "", dated
@@ -158,15 +177,15 @@ func (s *Store) explainScan(x explanation, f *detect.Finding) explanation {
 		columns[0].metric = "distinct_hosts_tried"
 		columns = append(columns, column{scan.PortMetric, "dst_port"})
 		where[len(where)-1] = ofService(f)
-		x.group, x.most = "proto, dst_port", "targets_failed"
+		x.group, x.most = "proto, dst_port", "sum(failed)"
 	}
 	x.columns = columns
 	x.from = `(
-    SELECT dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts, min(first) AS first
+    SELECT dst_ip, proto, dst_port, min(failed) AS failed, max(accepted) AS accepted, max(attempts) AS attempts, min(first) AS first
     FROM
     (
         SELECT dst_ip, proto, dst_port, count() AS attempts, min(start) AS first,
-            min(` + failed + `) AS failed
+            min(` + failed + `) AS failed, max(proto = 6 AND ` + answeredSYN + `) AS accepted
         FROM ` + x.from + `
         WHERE ` + strings.Join(where, "\n            AND ") + `
         GROUP BY agent, interface, dst_ip, proto, dst_port

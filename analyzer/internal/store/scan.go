@@ -16,15 +16,16 @@ const probes = inWindow + " AND " + begun + ` AND (proto = 6 OR proto = 17 AND d
 	OR proto = 1 AND icmp_type = 8 OR proto = 58 AND icmp_type = 128)`
 
 // targets is the query for probes by target: a target failed if every
-// conversation with it did, whoever saw it; attempts are those of the agent that
+// conversation with it did, whoever saw it; it is open if it failed and yet
+// accepted a connection; attempts are those of the agent that
 // saw the most; first is when it was tried first.
 const targets = `
-    SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, max(attempts) AS attempts,
-        min(first) AS first, groupUniqArray(4)(agent) AS agents
+    SELECT src_ip, dst_ip, proto, dst_port, min(failed) AS failed, failed AND max(accepted) AS open,
+        max(attempts) AS attempts, min(first) AS first, groupUniqArray(4)(agent) AS agents
     FROM
     (
-        SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed, count() AS attempts,
-            min(start) AS first
+        SELECT agent, interface, src_ip, dst_ip, proto, dst_port, min(` + failed + `) AS failed,
+            max(proto = 6 AND ` + answeredSYN + `) AS accepted, count() AS attempts, min(start) AS first
         FROM flows
         WHERE ` + probes + `
         GROUP BY agent, interface, src_ip, dst_ip, proto, dst_port
@@ -41,7 +42,7 @@ const dated = `WITH
     if(countIf(probed) > 0, maxIf(first, probed), maxIf(first, failed)) AS ended
 `
 
-const scanTotals = `count() AS targets, sum(failed) AS failures, sum(attempts), began, ended,
+const scanTotals = `count() AS targets, sum(failed) AS failures, toUInt64(sum(open)), sum(attempts), began, ended,
     if(length(arrayDistinct(arrayFlatten(groupArray(agents)))) = 1, any(agents)[1], '')`
 
 // PortScans implements scan.Source.
@@ -74,7 +75,7 @@ func (s *Store) scans(ctx context.Context, what, sql, all string, w detect.Windo
 			row      scan.Row
 			src, dst address
 		)
-		if err := r.Scan(&src, &dst, &row.Proto, &row.Port, &row.Targets, &row.Failed, &row.Attempts, &row.First, &row.Last, &row.Agent); err != nil {
+		if err := r.Scan(&src, &dst, &row.Proto, &row.Port, &row.Targets, &row.Failed, &row.Open, &row.Attempts, &row.First, &row.Last, &row.Agent); err != nil {
 			return err
 		}
 		row.Src, row.First, row.Last = src.Addr, row.First.UTC(), row.Last.UTC()
@@ -89,4 +90,47 @@ func (s *Store) scans(ctx context.Context, what, sql, all string, w detect.Windo
 	}
 	tested, err := s.count(ctx, all, windowParams(w))
 	return rows, tested, doing(what, err)
+}
+
+// Spills implements scan.Source.
+func (s *Store) Spills(ctx context.Context, w detect.Window, minTargets uint64, limit int) ([]scan.Spill, error) {
+	p := windowParams(w)
+	p["least"], p["limit"] = minTargets, limit
+	var rows []scan.Spill
+	err := s.query(ctx, `
+WITH spills AS
+(
+    SELECT agent, addr, max(targets) AS most, max(overflow_packets) AS packets, min(time - INTERVAL interval_ms MILLISECOND) AS first, max(time) AS last
+    FROM sources
+    WHERE time > `+at("from")+` AND time <= `+at("to")+` AND NOT others AND overflow_packets > 0
+    GROUP BY agent, addr
+    HAVING most >= {least:UInt64}
+)
+SELECT agent, addr, most, packets, first, last
+FROM spills
+WHERE addr NOT IN (
+    SELECT address
+    FROM
+    (
+        SELECT src_ip AS address, 1 AS opened FROM flows WHERE `+inWindow+` AND src_ip IN (SELECT addr FROM spills)
+        UNION ALL
+        SELECT dst_ip, -1 FROM flows WHERE `+inWindow+` AND dst_ip IN (SELECT addr FROM spills)
+    )
+    GROUP BY address
+    HAVING sum(opened) < 0)
+ORDER BY most DESC, agent, addr
+LIMIT 1 BY addr
+LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
+		var (
+			row scan.Spill
+			src address
+		)
+		if err := r.Scan(&row.Agent, &src, &row.Targets, &row.Packets, &row.First, &row.Last); err != nil {
+			return err
+		}
+		row.Src, row.First, row.Last = src.Addr, row.First.UTC(), row.Last.UTC()
+		rows = append(rows, row)
+		return nil
+	})
+	return rows, doing("what found no room", err)
 }

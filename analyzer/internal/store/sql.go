@@ -29,6 +29,8 @@ const (
 	halfOpen = "(conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH') OR bitAnd(src_flags, 18) = 2)"
 	// failed holds for conversations without a useful answer.
 	failed = "if(proto = 6, " + halfOpen + ", dst_packets = 0)"
+	// answeredSYN holds for TCP records in which the responder accepted the connection.
+	answeredSYN = "bitAnd(dst_flags, 18) = 18"
 	// isDrain holds for rows of coverage that tell of a drain, and not of a batch of
 	// early warnings, which is there to show gaps in the sequence.
 	isDrain = "interval_ms > 0"

@@ -203,6 +203,31 @@ func (db *DB) Beats(t testing.TB, beats ...Beat) {
 	})
 }
 
+// Source is one row of sources.
+type Source struct {
+	Time           time.Time
+	Addr           string
+	Others         bool
+	IntervalMS     uint32
+	Flows, Targets uint64
+	Overflow       uint64 // packets
+}
+
+// Sources stores rows of sources as agent sent them.
+func (db *DB) Sources(t testing.TB, agent string, rows ...Source) {
+	t.Helper()
+	const sql = "INSERT INTO sources (time, received, agent, addr, others, interval_ms, flows, targets, overflow_packets, overflow_bytes)"
+	db.insert(t, sql, func(b driver.Batch) error {
+		for _, r := range rows {
+			err := b.Append(r.Time, r.Time, agent, mapped(netip.MustParseAddr(r.Addr)), r.Others, r.IntervalMS, r.Flows, r.Targets, r.Overflow, 60*r.Overflow)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (db *DB) insert(t testing.TB, sql string, fill func(driver.Batch) error) {
 	t.Helper()
 	batch, err := db.conn.PrepareBatch(context.Background(), sql)

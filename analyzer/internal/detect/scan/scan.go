@@ -1,11 +1,14 @@
-// Package scan finds hosts that probe: many ports of one host (kind port_scan)
-// or one port of many hosts (kind host_scan).
+// Package scan finds hosts that probe: many ports of one host (kind port_scan),
+// one port of many hosts (kind host_scan), or so much that an agent's flow map
+// does not hold it (kind wide_scan).
 //
 // For each initiator the distinct targets of its conversations in the window
 // are counted, and how many of them failed. A target is a (protocol, port) of
 // one responder for a port scan, and a responder for a host scan. It failed if
-// no conversation with it got a useful answer: TCP without a completed
-// handshake, UDP or ICMP echo without a reply.
+// no conversation with it came about: TCP without a completed handshake, UDP or
+// ICMP echo without a reply. A port that answers the SYN and is then let go fails
+// in this sense, for that is how scanners treat open ports; it is reported as one
+// that answered.
 //
 // The null model is that of threshold random walk (Jung et al., "Fast Portscan
 // Detection Using Sequential Hypothesis Testing", 2004): a benign host's first
@@ -14,6 +17,11 @@
 // finding needs a p-value that survives Benjamini–Hochberg over all pairs and
 // initiators of the window, at least MinTargets targets that failed, and a
 // share of failures of at least MinFailedShare.
+//
+// An address whose packets found no room in an agent's flow map, and of which the
+// agent's sketch tells at least MinOverflowTargets targets in one drain interval,
+// is a finding without a p-value, unless it answered more conversations than it
+// opened. Where its other probes are found as well, the estimate is added there.
 //
 // Who answers is never flagged: only conversations whose initiator is known
 // count, and of those only probes that the initiator itself was seen to send.
@@ -55,6 +63,7 @@ type Config struct {
 	MinFailedShare     float64 `yaml:"min_failed_share"`     // of all targets that were tried
 	BenignFailureRate  float64 `yaml:"benign_failure_rate"`  // probability that a first contact of a benign host fails (θ)
 	FalseDiscoveryRate float64 `yaml:"false_discovery_rate"` // over all entities of one window
+	MinOverflowTargets uint64  `yaml:"min_overflow_targets"` // estimated, of an address whose packets found no room in the flow map; 0: look at none
 	MaxRows            int     `yaml:"max_rows"`             // suspects taken from one window, the widest first
 }
 
@@ -63,7 +72,7 @@ type Config struct {
 func FastConfig() Config {
 	return Config{
 		Enabled: true, Cadence: detect.Cadence{Window: time.Minute, Step: 5 * time.Second},
-		MinTargets: 15, MinFailedShare: 0.5, BenignFailureRate: 0.2, FalseDiscoveryRate: 0.001, MaxRows: 5000,
+		MinTargets: 15, MinFailedShare: 0.5, BenignFailureRate: 0.2, FalseDiscoveryRate: 0.001, MinOverflowTargets: 1000, MaxRows: 5000,
 	}
 }
 
@@ -104,7 +113,8 @@ type Row struct {
 	Proto       uint8      // of a host scan; 0 for a port scan
 	Port        uint16     // of a host scan; 0 for a port scan
 	Targets     uint64     // distinct targets
-	Failed      uint64     // of them without a useful answer
+	Failed      uint64     // of them with which no conversation came about
+	Open        uint64     // of those that failed, the ones whose port answered the SYN with SYN and ACK
 	Attempts    uint64     // conversations
 	First, Last time.Time  // when the first and the last target that failed was tried for the first time
 }
@@ -115,6 +125,10 @@ type Row struct {
 type Source interface {
 	PortScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) (rows []Row, tested uint64, err error)
 	HostScans(ctx context.Context, w detect.Window, minFailed uint64, limit int) (rows []Row, tested uint64, err error)
+	// Spills returns the addresses that opened at least as many conversations as
+	// they answered, and have at least minTargets estimated targets and packets
+	// without room, the widest first.
+	Spills(ctx context.Context, w detect.Window, minTargets uint64, limit int) ([]Spill, error)
 }
 
 // Detector implements detect.Detector.
@@ -143,7 +157,15 @@ func (d *Detector) Evaluate(ctx context.Context, w detect.Window) ([]detect.Find
 	if err != nil {
 		return nil, fmt.Errorf("read host scans: %w", err)
 	}
-	return append(Score(d.cfg, ports, pairs), widest(Score(d.cfg, hosts, sources))...), nil
+	findings := append(Score(d.cfg, ports, pairs), widest(Score(d.cfg, hosts, sources))...)
+	if d.cfg.MinOverflowTargets == 0 {
+		return findings, nil
+	}
+	spills, err := d.source.Spills(ctx, w, d.cfg.MinOverflowTargets, d.cfg.MaxRows)
+	if err != nil {
+		return nil, fmt.Errorf("read what found no room: %w", err)
+	}
+	return spilled(findings, spills), nil
 }
 
 // widest leaves of each initiator's host scans the one with the most targets,
@@ -182,34 +204,39 @@ func Score(cfg Config, rows []Row, tested uint64) []detect.Finding {
 		if r.Failed < cfg.MinTargets || share < cfg.MinFailedShare || ps[i] > threshold {
 			continue
 		}
-		findings = append(findings, finding(cfg, r, ps[i], share))
+		findings = append(findings, finding(cfg, r, ps[i]))
 	}
 	return findings
 }
 
-func finding(cfg Config, r Row, p, share float64) detect.Finding {
+func finding(cfg Config, r Row, p float64) detect.Finding {
 	f := detect.Finding{
 		Detector: "scan", Kind: PortScan, Entity: detect.Entity{Src: r.Src.String(), Host: r.Agent},
 		WindowStart: r.First, WindowEnd: r.Last, Score: stat.Saturate(float64(r.Failed), many),
 		PValue: p, Severity: severity(r.Failed),
 	}
 	metric, unit := "distinct_ports_tried", "ports"
+	silent := r.Failed - min(r.Open, r.Failed)
 	if r.Dst.IsValid() {
 		f.Entity.Dst = r.Dst.String()
-		f.Summary = fmt.Sprintf("%s tried %d ports of %s within %s; %d of them gave no useful answer.",
-			r.Src, r.Targets, r.Dst, span(r), r.Failed)
+		f.Summary = fmt.Sprintf("%s tried %d ports of %s within %s; %d of them gave no useful answer", r.Src, r.Targets, r.Dst, span(r), silent)
 	} else {
 		f.Kind = HostScan
 		metric, unit = "distinct_hosts_tried", "hosts"
-		f.Summary = fmt.Sprintf("%s tried %s on %d hosts within %s; %d of them gave no useful answer.",
-			r.Src, service(r.Proto, r.Port), r.Targets, span(r), r.Failed)
+		f.Summary = fmt.Sprintf("%s tried %s on %d hosts within %s; %d of them gave no useful answer",
+			r.Src, service(r.Proto, r.Port), r.Targets, span(r), silent)
 	}
+	if answered := r.Targets - silent; answered > 0 {
+		f.Summary += fmt.Sprintf(", %d answered", answered)
+	}
+	f.Summary += "."
 	benign := cfg.BenignFailureRate
 	expected := benign * float64(r.Targets)
 	f.Evidence = []detect.Evidence{
 		{ID: "targets", Metric: metric, Value: float64(r.Targets), Unit: unit},
-		{ID: "failed", Metric: "targets_failed", Value: float64(r.Failed), Unit: unit, Baseline: &expected},
-		{ID: "failed_share", Metric: "failed_share", Value: share, Unit: "ratio", Baseline: &benign},
+		{ID: "failed", Metric: "targets_failed", Value: float64(silent), Unit: unit, Baseline: &expected},
+		{ID: "failed_share", Metric: "failed_share", Value: float64(silent) / float64(r.Targets), Unit: "ratio", Baseline: &benign},
+		{ID: "answered", Metric: "targets_answered", Value: float64(r.Targets - silent), Unit: unit},
 		{ID: "attempts", Metric: "connections_started", Value: float64(r.Attempts), Unit: "connections"},
 		{ID: "duration", Metric: "duration", Value: r.Last.Sub(r.First).Seconds(), Unit: "s"},
 	}
