@@ -103,7 +103,7 @@ static __always_inline enum ebb_verdict ebb_fast_ip(struct __sk_buff *skb, struc
 			return EBB_OTHER;
 		len = bpf_ntohs(ip->total_len);
 		if (!len)
-			len = skb->len - off;
+			len = ebb_frame_len(skb) - off;
 		if (len > limit)
 			len = limit;
 		p->src4 = ip->src;
@@ -119,7 +119,7 @@ static __always_inline enum ebb_verdict ebb_fast_ip(struct __sk_buff *skb, struc
 			return EBB_OTHER;
 		len = bpf_ntohs(ip->payload_len);
 		if (!len)
-			len = skb->len - off - sizeof(*ip);
+			len = ebb_frame_len(skb) - off - sizeof(*ip);
 		if (len > limit - (__s32)sizeof(*ip))
 			len = limit - (__s32)sizeof(*ip);
 		__builtin_memcpy(p->src6, ip->src, 16);

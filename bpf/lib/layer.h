@@ -93,7 +93,7 @@ __noinline int ebb_parse_ether(struct __sk_buff *skb, struct ebb_packet *p, stru
 static __always_inline void ebb_set_end(struct __sk_buff *skb, struct ebb_cursor *c, __u32 off,
 					__u32 len)
 {
-	__u32 end = len ? off + len : skb->len;
+	__u32 end = len ? off + len : ebb_frame_len(skb);
 
 	if (end < c->end)
 		c->end = end;

@@ -227,6 +227,18 @@ _Static_assert(__builtin_offsetof(struct ebb_packet, header) == sizeof(struct eb
 	       "struct ebb_packet begins with a struct ebb_fragment");
 _Static_assert(EBB_REASONS - 1 == EBB_TOTAL_REASONS, "each reason has its counter");
 
+/* The length of the frame as it was on the wire. */
+static __always_inline __u32 ebb_frame_len(const struct __sk_buff *skb)
+{
+	__u32 len = skb->len;
+
+	/* Else clang loads from the one or the other offset, and the verifier wants a constant. */
+	asm volatile("" : "+r"(len));
+	if (ebb_replay)
+		len = skb->mark;
+	return len;
+}
+
 /* Adds a VLAN tag seen inside those that are in tags already. */
 static __always_inline __u32 ebb_push_tag(__u32 tags, __u32 count, __u16 tci)
 {

@@ -20,13 +20,13 @@
 struct ebb_packet ebb_result = {};
 __u32 ebb_verdict = 0;
 
-/* The packet's mark is the kind of link: enum ebb_link. */
+/* The packet's priority is the kind of link: enum ebb_link. */
 SEC("tc")
 int ebb_test_general(struct __sk_buff *skb)
 {
 	struct ebb_packet p;
 
-	ebb_verdict = ebb_parse(skb, &p, skb->mark);
+	ebb_verdict = ebb_parse(skb, &p, skb->priority);
 	ebb_result = p;
 	return 0;
 }

@@ -3,6 +3,7 @@ package flowbpf
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Config sizes the datapath. Every byte it asks for is kernel memory, charged
@@ -22,6 +23,8 @@ type Config struct {
 	// Attach selects the kernel's attach mechanism: tcx (Linux 6.6 and later),
 	// tc (a clsact filter), or auto, which takes tcx where it works.
 	Attach AttachMode `yaml:"attach"`
+	// Tunnels says which UDP ports are those of tunnels to look into.
+	Tunnels Tunnels `yaml:"tunnels"`
 	// Health measures retransmissions, closed windows and round-trip times of TCP.
 	Health bool `yaml:"health"`
 	// Owner finds out whose socket sends and receives.
@@ -41,6 +44,30 @@ type Config struct {
 	// For tests: force the general parser, or entries that all CPUs share.
 	generalParser, sharedEntries bool
 	sketchSeed                   [2]uint64 // random if zero
+}
+
+// Tunnels are UDP destination ports of encapsulations.
+type Tunnels struct {
+	VXLANPorts []uint16 `yaml:"vxlan_ports"` // two at most; none: VXLAN is not looked into
+	GenevePort uint16   `yaml:"geneve_port"` // 0: Geneve is not looked into
+}
+
+// DefaultTunnels returns the ports that the IANA gave out, and the one that Linux
+// took for VXLAN before.
+func DefaultTunnels() Tunnels {
+	return Tunnels{VXLANPorts: []uint16{4789, 8472}, GenevePort: 6081}
+}
+
+func (t *Tunnels) validate() error {
+	if len(t.VXLANPorts) > maxVXLANPorts {
+		return fmt.Errorf("tunnels.vxlan_ports has %d ports, must have at most %d", len(t.VXLANPorts), maxVXLANPorts)
+	}
+	for i, port := range t.VXLANPorts {
+		if port == 0 || port == t.GenevePort || slices.Contains(t.VXLANPorts[:i], port) {
+			return fmt.Errorf("tunnels.vxlan_ports has %d, must be from 1 to 65535, and each port different", port)
+		}
+	}
+	return nil
 }
 
 // Hints switches application hints, by protocol.
@@ -67,13 +94,14 @@ const (
 	maxInterfacesLimit         = 1 << 11 // twice as many slots have numbers below maxSlots
 	minHintBytes, maxHintBytes = 1 << 16, 1 << 28
 	maxSourcesLimit            = 1 << 20
+	maxVXLANPorts              = 2 // as in bpf/lib/tunables.h
 )
 
 // DefaultConfig returns the configuration of a host with up to some 60,000
 // conversations per drain interval.
 func DefaultConfig() Config {
 	return Config{
-		MaxFlows: 65536, MaxInterfaces: 256, MaxSources: 8192, Attach: AttachAuto,
+		MaxFlows: 65536, MaxInterfaces: 256, MaxSources: 8192, Attach: AttachAuto, Tunnels: DefaultTunnels(),
 		Health: true, Owner: true, Hints: Hints{DNS: true, TLS: true, HTTP: true, QUIC: true}, HintBytes: 4 << 20,
 	}
 }
@@ -91,6 +119,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxSources < 1 || c.MaxSources > maxSourcesLimit {
 		return fmt.Errorf("max_sources is %d, must be 1 to %d", c.MaxSources, maxSourcesLimit)
+	}
+	if err := c.Tunnels.validate(); err != nil {
+		return err
 	}
 	switch c.Attach {
 	case AttachAuto, AttachTCX, AttachTC:

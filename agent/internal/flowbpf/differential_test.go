@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/cilium/ebpf"
 )
 
 // oracle holds both parsers in the kernel against the reference. It must be made
@@ -123,7 +125,7 @@ func TestParserSaysWhyAPacketIsNotRead(t *testing.T) {
 			}
 		})
 	}
-	if got, ran := p.run(t, p.objs.General, parseCases()[0].frame, linkUnknown); !ran || got != (packet{reason: unknownLink}) {
+	if got, ran := p.run(t, p.objs.General, parseCases()[0].frame, linkUnknown, 0); !ran || got != (packet{reason: unknownLink}) {
 		t.Errorf("an unknown link layer makes %+v", got)
 	}
 }
@@ -175,5 +177,26 @@ func TestPayloadIsFound(t *testing.T) {
 				t.Errorf("sequence %#x, acknowledgement %#x, window %d", got.seq, got.ack, got.window)
 			}
 		})
+	}
+}
+
+// A capture holds only the frame's beginning, and an IP length of 0 where the
+// network card was to fill it in.
+func TestPayloadOfAReplayedFrameEndsWhereTheFrameDid(t *testing.T) {
+	p := newParserFor(t, true)
+	none := set(2, 0, 0)
+	for name, c := range map[string]struct {
+		frame  []byte
+		header uint32
+	}{
+		"IPv4":         {ether(typeIP4, ip4{proto: 6, lie: none}.with(tcp(1, 2, ack, 10))), 14 + 20 + 20},
+		"IPv6":         {ether(typeIP6, ip6{next: 6, lie: set(4, 0, 0)}.with(tcp(1, 2, ack, 10))), 14 + 40 + 20},
+		"inside VXLAN": {ether(typeIP4, ip4{proto: 17, lie: none}.with(vxlan(4789, 8, 7, ether(typeIP4, ip4{proto: 6, lie: none}.with(tcp(1, 2, ack, 10)))))), 14 + 20 + 30 + 20 + 20},
+	} {
+		for _, prog := range []*ebpf.Program{p.objs.Fast, p.objs.General} {
+			if got, ran := p.run(t, prog, c.frame, linkEthernet, 3000); !ran || got.header != c.header || got.payload != 3000-c.header {
+				t.Errorf("%s: %s makes %d bytes of payload after %d, want %d after %d", name, prog, got.payload, got.header, 3000-c.header, c.header)
+			}
+		}
 	}
 }

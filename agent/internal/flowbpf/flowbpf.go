@@ -150,19 +150,23 @@ func (d *Datapath) size(spec *ebpf.CollectionSpec) error {
 	spec.Maps[objects.FlowMapEbbPoints].MaxEntries = slots
 	spec.Maps[objects.FlowMapEbbHints].MaxEntries = d.cfg.HintBytes
 	spec.Maps[objects.FlowMapEbbTotals].MaxEntries = d.totalIndex(2, 0, 0, Ingress)
+	var vxlan [maxVXLANPorts]uint16
+	copy(vxlan[:], d.cfg.Tunnels.VXLANPorts)
 	for name, value := range map[string]any{
-		objects.FlowVarEbbCpus:     uint32(d.cpus),
-		objects.FlowVarEbbSlots:    slots,
-		objects.FlowVarEbbSlotMask: d.points.mask,
-		objects.FlowVarEbbReplay:   boolByte(d.cfg.Replay),
-		objects.FlowVarEbbHealth:   boolByte(d.cfg.Health),
-		objects.FlowVarEbbOwner:    boolByte(d.cfg.Owner),
-		objects.FlowVarEbbDns:      boolByte(d.cfg.Hints.DNS),
-		objects.FlowVarEbbTls:      boolByte(d.cfg.Hints.TLS),
-		objects.FlowVarEbbHttp:     boolByte(d.cfg.Hints.HTTP),
-		objects.FlowVarEbbQuic:     boolByte(d.cfg.Hints.QUIC),
-		objects.FlowVarEbbAtomic:   boolByte(d.cfg.sharedEntries || preemptRT()),
-		objects.FlowVarEbbFastPath: boolByte(!d.cfg.generalParser),
+		objects.FlowVarEbbCpus:       uint32(d.cpus),
+		objects.FlowVarEbbSlots:      slots,
+		objects.FlowVarEbbSlotMask:   d.points.mask,
+		objects.FlowVarEbbVxlanPort:  vxlan,
+		objects.FlowVarEbbGenevePort: d.cfg.Tunnels.GenevePort,
+		objects.FlowVarEbbReplay:     boolByte(d.cfg.Replay),
+		objects.FlowVarEbbHealth:     boolByte(d.cfg.Health),
+		objects.FlowVarEbbOwner:      boolByte(d.cfg.Owner),
+		objects.FlowVarEbbDns:        boolByte(d.cfg.Hints.DNS),
+		objects.FlowVarEbbTls:        boolByte(d.cfg.Hints.TLS),
+		objects.FlowVarEbbHttp:       boolByte(d.cfg.Hints.HTTP),
+		objects.FlowVarEbbQuic:       boolByte(d.cfg.Hints.QUIC),
+		objects.FlowVarEbbAtomic:     boolByte(d.cfg.sharedEntries || preemptRT()),
+		objects.FlowVarEbbFastPath:   boolByte(!d.cfg.generalParser),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)

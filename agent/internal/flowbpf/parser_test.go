@@ -50,11 +50,15 @@ type parser struct {
 	}
 }
 
-func newParser(t testing.TB) *parser {
+func newParser(t testing.TB) *parser { return newParserFor(t, false) }
+
+// newParserFor makes one that takes frames' lengths from the capture, if so asked.
+func newParserFor(t testing.TB, replay bool) *parser {
 	t.Helper()
 	needRoot(t)
 	spec, err := objects.LoadParser()
 	must(t, err)
+	must(t, spec.Variables[objects.ParserVarEbbReplay].Set(boolByte(replay)))
 	p := &parser{}
 	must(t, spec.LoadAndAssign(&p.objs, nil))
 	t.Cleanup(func() {
@@ -67,11 +71,13 @@ func newParser(t testing.TB) *parser {
 	return p
 }
 
-// run reports false if the kernel refuses to run the frame: it is too short.
-func (p *parser) run(t testing.TB, prog *ebpf.Program, frame []byte, link uint32) (packet, bool) {
+// run reports false if the kernel refuses to run the frame: it is too short. wire
+// is the length of a replayed frame.
+func (p *parser) run(t testing.TB, prog *ebpf.Program, frame []byte, link, wire uint32) (packet, bool) {
 	t.Helper()
 	var ctx [192]byte
-	binary.NativeEndian.PutUint32(ctx[8:], link) // mark
+	binary.NativeEndian.PutUint32(ctx[8:], wire)  // mark
+	binary.NativeEndian.PutUint32(ctx[32:], link) // priority
 	if _, err := prog.Run(&ebpf.RunOptions{Data: frame, Context: &ctx}); err != nil {
 		return packet{}, false
 	}
@@ -91,11 +97,11 @@ func (p *parser) general(t testing.TB, frame []byte, ip bool) (packet, bool) {
 	if ip {
 		link = linkIP
 	}
-	return p.run(t, p.objs.General, frame, link)
+	return p.run(t, p.objs.General, frame, link, 0)
 }
 
 func (p *parser) fast(t testing.TB, frame []byte) (packet, bool) {
-	v, ran := p.run(t, p.objs.Fast, frame, linkEthernet)
+	v, ran := p.run(t, p.objs.Fast, frame, linkEthernet, 0)
 	return v, ran && v.family != 0
 }
 

@@ -2,6 +2,7 @@ package flowbpf
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -110,11 +111,7 @@ func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 	const payload = 4 << 20
 	c, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: far, Port: 7})
 	must(t, err)
-	_, err = c.Write(make([]byte, payload))
-	must(t, err)
-	must(t, c.CloseWrite())
-	_, _ = c.Read(make([]byte, 1)) // the far end's FIN
-	must(t, c.Close())
+	sendAll(t, c, payload)
 	const datagram = 2500
 	u, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: far, Port: 7})
 	must(t, err)
@@ -127,15 +124,9 @@ func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 	stream, message := insideEntry(t, entries, protoTCP, far), insideEntry(t, entries, protoUDP, far)
 
 	// Each segment travels in Ethernet, IPv4, UDP, VXLAN, Ethernet, IPv4 and TCP
-	// with time stamps; the SYN has 8 bytes more of options.
+	// with time stamps.
 	const headers = 14 + 20 + 8 + 8 + 14 + 20 + 32
-	sent := stream.Side[0]
-	if sent.Packets < segments || sent.Packets > segments+again {
-		t.Errorf("%d packets, the kernel sent %d segments and %d again", sent.Packets, segments, again)
-	}
-	if want := payload + segments*headers + 8; sent.Bytes < want || sent.Bytes > want+again*(1448+headers) {
-		t.Errorf("%d bytes, want %d and up to %d segments more", sent.Bytes, want, again)
-	}
+	checkStream(t, stream.Side[0], payload, headers, segments, again)
 	// Fragments of the packet inside travel in a tunnel's packet each.
 	const around = 14 + 20 + 8 + 8
 	if want := (Counters{2, 8 + datagram + 2*(around+14+20)}); message.Side[0].Counters != want {
@@ -163,6 +154,63 @@ func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 	}
 }
 
+// What comes in are the same super-packets, but no kernel said what they become.
+func TestVXLANSuperPacketsThatComeInAreCounted(t *testing.T) {
+	l := newLab(t)
+	d := load(t, nil)
+	must(t, d.Attach(here(l.index())))
+	l.up(t)
+	must(t, vxlanDevice(farIP, net.IPv4(10, 78, 0, 1)))
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: 7})
+	must(t, err)
+	defer listener.Close()
+	go func() {
+		c, err := listener.Accept()
+		if err == nil {
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	}()
+	const payload = 4 << 20
+	var segments, again uint64
+	l.inFar(t, func() {
+		must(t, vxlanDevice(nearIP, net.IPv4(10, 78, 0, 2)))
+		c, err := net.DialTCP("tcp4", nil, &net.TCPAddr{IP: net.IPv4(10, 78, 0, 1), Port: 7})
+		must(t, err)
+		sendAll(t, c, payload)
+		time.Sleep(50 * time.Millisecond)
+		segments, again = outSegments(t)
+	})
+	entries, _ := drain(t, d)
+	stream := insideEntry(t, entries, protoTCP, net.IPv4(10, 78, 0, 2))
+	checkStream(t, stream.Side[1], payload, 14+20+8+8+14+20+32, segments, again)
+	if stream.FirstDirection != Ingress {
+		t.Errorf("the first packet passed %s", stream.FirstDirection)
+	}
+}
+
+// sendAll writes so many bytes and waits until the other end has them.
+func sendAll(t *testing.T, c *net.TCPConn, payload int) {
+	t.Helper()
+	_, err := c.Write(make([]byte, payload))
+	must(t, err)
+	must(t, c.CloseWrite())
+	_, _ = c.Read(make([]byte, 1)) // the other end's FIN
+	must(t, c.Close())
+}
+
+// checkStream holds what one side sent against the kernel's segments, of which
+// each has so many bytes of headers; the SYN has 8 bytes of options more.
+func checkStream(t *testing.T, sent Side, payload, headers, segments, again uint64) {
+	t.Helper()
+	if sent.Packets < segments || sent.Packets > segments+again {
+		t.Errorf("%d packets, the kernel sent %d segments and %d again", sent.Packets, segments, again)
+	}
+	if want := payload + segments*headers + 8; sent.Bytes < want || sent.Bytes > want+again*(1448+headers) {
+		t.Errorf("%d bytes, want %d and up to %d segments more", sent.Bytes, want, again)
+	}
+}
+
 // insideEntry returns the entry of a protocol that was sent to addr.
 func insideEntry(t *testing.T, entries []Entry, proto uint8, addr net.IP) Entry {
 	t.Helper()
@@ -183,4 +231,43 @@ func vxlanDevice(peer, ip net.IP) error {
 		return fmt.Errorf("add ebbvxlan: %w", err)
 	}
 	return address("ebbvxlan", ip)
+}
+
+func TestPortsOfTunnelsAreConfigured(t *testing.T) {
+	inVX := func(port uint16) []byte {
+		return ether(typeIP4, outer.of(17, vxlan(port, 8, 7, ether(typeIP4, ip4{proto: 17}.with(udp(1000, 2000, 9))))))
+	}
+	plain := func(port uint16) *parsed {
+		return &parsed{src: outer.src, dst: outer.dst, sport: 49152, dport: port, proto: 17}
+	}
+	inside := func() *parsed { return v4(17, 1000, 2000, 0).inside(inVXLAN, 7) }
+	cases := []struct {
+		name    string
+		tunnels Tunnels
+		frames  [][]byte
+		want    []*parsed
+	}{
+		{"one port of one's own", Tunnels{VXLANPorts: []uint16{9999}}, [][]byte{inVX(9999), inVX(4789), inVX(0)}, []*parsed{inside(), plain(4789), plain(0)}},
+		{"none", Tunnels{}, [][]byte{inVX(4789), inVX(0)}, []*parsed{plain(4789), plain(0)}},
+	}
+	for _, c := range cases {
+		for _, general := range []bool{false, true} {
+			t.Run(c.name, func(t *testing.T) {
+				d := load(t, func(cfg *Config) { cfg.Tunnels, cfg.generalParser = c.tunnels, general })
+				checkFlows(t, d, c.frames, c.want)
+			})
+		}
+	}
+	for name, bad := range map[string]Tunnels{
+		"three ports":             {VXLANPorts: []uint16{1, 2, 3}},
+		"the same port twice":     {VXLANPorts: []uint16{1, 1}},
+		"port 0":                  {VXLANPorts: []uint16{0}},
+		"a port that is Geneve's": {VXLANPorts: []uint16{6081}, GenevePort: 6081},
+	} {
+		cfg := DefaultConfig()
+		cfg.Tunnels = bad
+		if err := cfg.Validate(); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
 }
