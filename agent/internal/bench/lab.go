@@ -18,18 +18,20 @@ import (
 )
 
 const (
-	labFlag = "in-namespace"
+	labFlag   = "in-namespace"
+	labMemory = "memory" // its values
+	labIperf  = "iperf"
 	// maxFlows is how many distinct conversations the neighbour can make.
 	maxFlows = 200 * portsPerAddress
 	// portsPerAddress keeps clear of the ports that mean something.
 	portsPerAddress = 50_000
 )
 
-// memoryInNamespace runs this program again in a network namespace of its own,
-// which ends with it, and returns what that measured.
-func memoryInNamespace(agent string, flows int) ([]figure, error) {
+// inNamespace runs this program again in a network namespace of its own, which
+// ends with it, and returns what that measured.
+func inNamespace(what, agent string, flows int) ([]figure, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("memory figures need root")
+		return nil, errors.New("these figures need root")
 	}
 	if agent == "" {
 		dir, err := os.MkdirTemp("", "ebbwatch-bench")
@@ -49,11 +51,11 @@ func memoryInNamespace(agent string, flows int) ([]figure, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	cmd := exec.Command(self, "-"+labFlag, "-agent", agent, "-flows", fmt.Sprint(flows))
+	cmd := exec.Command(self, "-"+labFlag, what, "-agent", agent, "-flows", fmt.Sprint(flows))
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("measure memory: %w", err)
+		return nil, fmt.Errorf("measure in a namespace: %w", err)
 	}
 	var figures []figure
 	if err := json.Unmarshal(out.Bytes(), &figures); err != nil {

@@ -25,7 +25,7 @@ func main() {
 	agent := flag.String("agent", "", "`path` of the agent's binary (default: built with go build)")
 	flows := flag.Int("flows", 100_000, "live conversations for the memory figures")
 	beginnings := flag.String("beginnings", filepath.Join("agent", "internal", "l7", "testdata"), "`folder` of recorded beginnings for the figures of hints")
-	lab := flag.Bool(labFlag, false, "run as the process in the namespace (internal)")
+	lab := flag.String(labFlag, "", "run as the process in the namespace that measures `what` (internal)")
 	flag.Parse()
 	if err := run(*only, *agent, *beginnings, *flows, *lab); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -33,12 +33,16 @@ func main() {
 	}
 }
 
-func run(only, agent, beginnings string, flows int, lab bool) error {
+func run(only, agent, beginnings string, flows int, lab string) error {
 	if flows < 1 || flows > maxFlows {
 		return fmt.Errorf("flows is %d, must be 1 to %d", flows, maxFlows)
 	}
-	if lab {
-		figures, err := measureMemory(agent, flows)
+	if lab != "" {
+		measure := func() ([]figure, error) { return measureMemory(agent, flows) }
+		if lab == labIperf {
+			measure = func() ([]figure, error) { return measureLoss(agent) }
+		}
+		figures, err := measure()
 		if err != nil {
 			return err
 		}
@@ -50,7 +54,8 @@ func run(only, agent, beginnings string, flows int, lab bool) error {
 	}{
 		{[]string{"encode_ns_per_flow", "encode_ns_per_flow_1000", "wire_bytes_per_flow", "wire_bytes_per_flow_1000"}, measureEncoding},
 		{[]string{"hint_dns_ns", "hint_tls_ns", "hint_http_ns", "hint_quic_ns"}, func() ([]figure, error) { return measureHints(beginnings) }},
-		{[]string{"agent_rss_bytes", "agent_rss_idle_bytes", "agent_rss_peak_bytes", "agent_cpu_percent_10k_flows_s"}, func() ([]figure, error) { return memoryInNamespace(agent, flows) }},
+		{[]string{"agent_rss_bytes_100k_flows", "agent_rss_idle_bytes", "agent_rss_peak_bytes", "agent_cpu_percent_10k_flows_s"}, func() ([]figure, error) { return inNamespace(labMemory, agent, flows) }},
+		{[]string{"iperf_loss_percent", "iperf_gbit_s"}, func() ([]figure, error) { return inNamespace(labIperf, agent, flows) }},
 	} {
 		if !slices.ContainsFunc(g.names, func(name string) bool { return strings.HasPrefix(name, only) }) {
 			continue
