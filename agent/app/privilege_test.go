@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/internal/privilege"
+	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
 )
 
 // buildAgent returns the real binary, in a folder that every user may enter. What
@@ -60,6 +63,40 @@ func holds(t *testing.T, pid int, want privilege.State) {
 	}
 }
 
+// spooled returns the records that an agent left on disk.
+func spooled(t *testing.T, dir string) (flows []ebbwatch.Flow) {
+	t.Helper()
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() { // as it must be to open the folder
+		if err := os.Chown(dir, os.Geteuid(), -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := spool.New(spool.Config{Dir: dir, MaxBytes: 1 << 30}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err := s.Open(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	decoder, err := ebbwatch.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	var b ebbwatch.Batch
+	for _, r := range s.Take(1000, 1<<30) {
+		if err := decoder.Decode(r.Data, &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Len() {
+			flows = append(flows, b.Flow(i))
+		}
+	}
+	return flows
+}
+
 func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 	const nobody = 65534
 	three := privilege.Of(privilege.BPF, privilege.NetAdmin, privilege.Perfmon)
@@ -75,7 +112,7 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 	for _, c := range []struct {
 		name, cgo, log string
 		attr           *syscall.SysProcAttr
-		env            string
+		env            string // one more variable
 		want           privilege.State
 	}{
 		{"root", "0", "privileges given up", all, "", privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
@@ -84,6 +121,8 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 		{"an ordinary user with exactly three", "0", "privileges given up", exactly, "", privilege.State{Effective: three, Permitted: three, Bounding: full.Bounding, NoNewPrivs: true}},
 		{"root, linked with C", "1", "privileges were given up before the start", all, "",
 			privilege.State{Effective: three, Permitted: three, Inheritable: three, Ambient: three, Bounding: three, NoNewPrivs: true}},
+		{"root, where /proc hides processes", "0", "privileges given up", &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}, "EBBWATCH_TEST_HIDEPID=1",
+			privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
 		{"root, not wanted", "0", "agent starts", all, "EBBWATCH_DROP_PRIVILEGES=false", full},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -91,12 +130,12 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 				return
 			}
 			binary := buildAgent(t, c.cgo)
-			spool, err := os.MkdirTemp(filepath.Dir(binary), "spool") //nolint:usetesting // likewise
+			dir, err := os.MkdirTemp(filepath.Dir(binary), "spool") //nolint:usetesting // likewise
 			if err != nil {
 				t.Fatal(err)
 			}
 			if cred := c.attr.Credential; cred != nil {
-				if err := os.Chown(spool, int(cred.Uid), int(cred.Gid)); err != nil {
+				if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -104,8 +143,11 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 			first.connect("w0", "w1", 1)
 			var log bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), binary, "run")
+			if strings.HasPrefix(c.env, "EBBWATCH_TEST_HIDEPID") {
+				cmd = exec.CommandContext(t.Context(), "/bin/sh", "-c", "mount -t proc -o hidepid=2 proc /proc && exec "+binary+" run")
+			}
 			cmd.Dir = "/"
-			cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_DRAIN_INTERVAL=200ms", "EBBWATCH_LISTEN="+opsAddress, "EBBWATCH_SPOOL_DIR="+spool, c.env)
+			cmd.Env = append(os.Environ(), "EBBWATCH_NATS_URL=nats://127.0.0.1:1", "EBBWATCH_DRAIN_INTERVAL=200ms", "EBBWATCH_LISTEN="+opsAddress, "EBBWATCH_SPOOL_DIR="+dir, c.env)
 			cmd.Stderr, cmd.SysProcAttr = &log, c.attr
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -120,6 +162,10 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 
 			second.connect("x0", "x1", 2)
 			r.watches(2) // hot-plug
+			second.run(func() error { return serveTCP(t, "10.2.0.2:7000", 10) })
+			if _, _, err := callTCP("10.2.0.2:7000", 10); err != nil {
+				t.Fatal(err)
+			}
 			r.drains(2)
 			holds(t, cmd.Process.Pid, c.want)
 			r.shows("\nebbwatch_agent_spool_usable 1\n", true)
@@ -133,8 +179,13 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 			if err := cmd.Wait(); err != nil || time.Since(begin) > 3*time.Second {
 				t.Errorf("%v after %v", err, time.Since(begin))
 			}
-			if !strings.Contains(log.String(), c.log) || strings.Contains(log.String(), "ERROR") || t.Failed() {
-				t.Errorf("want %q and no error in the log:\n%s", c.log, log.String())
+			f := conversation(t, spooled(t, dir), ebbwatch.ProtoTCP, "10.2.0.1:", "10.2.0.2:7000")
+			if f.Interface != "x0" || f.SrcOwner.PID != uint32(os.Getpid()) || f.SrcOwner.Process == "" {
+				t.Errorf("on the interface that came later: %+v", f)
+			}
+			// Warnings: NATS is away, and batches stay on disk.
+			if !strings.Contains(log.String(), c.log) || strings.Contains(log.String(), "ERROR") || strings.Count(log.String(), "WARN") != 2 || t.Failed() {
+				t.Errorf("want %q, two warnings and no error in the log:\n%s", c.log, log.String())
 			}
 		})
 	}

@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// askTimeout bounds the question whether the stream has what is in doubt.
+	// askTimeout bounds each request of the question whether the stream has what is
+	// in doubt: some twenty of them where it holds a million batches.
 	askTimeout = 2 * time.Second
 	// maxUnasked is how often the question may fail in a row before the answer is
-	// done without: the agent may lack the permission, which nobody tells.
-	maxUnasked = 3
+	// done without.
+	maxUnasked = 5
 )
 
 // withoutStored asks the stream for the messages of group that are in doubt: a
@@ -40,10 +41,11 @@ func (p *Publisher) withoutStored(ctx context.Context, js jetstream.JetStream, g
 	if len(doubtful) == 0 {
 		return nil, group, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	there, err := find(ctx, js, doubtful)
 	if err != nil {
+		if errors.Is(p.conn.LastError(), nats.ErrPermissionViolation) { // the request itself only gets no answer
+			p.unasked = maxUnasked
+		}
 		return nil, group, fmt.Errorf("ask which batches the stream has: %w", err)
 	}
 	p.unasked = 0
@@ -63,12 +65,16 @@ func (p *Publisher) withoutStored(ctx context.Context, js jetstream.JetStream, g
 // order of their sequences, but for some that were late by less than a window,
 // so that the first is found by halving.
 func find(ctx context.Context, js jetstream.JetStream, messages []Message) (map[string]bool, error) {
-	stream, err := js.Stream(ctx, ebbwatch.FlowStream)
+	look, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	stream, err := js.Stream(look, ebbwatch.FlowStream)
 	if err != nil {
 		return nil, fmt.Errorf("look up stream: %w", err)
 	}
 	first := messages[0]
 	next := func(seq uint64) (*jetstream.RawStreamMsg, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
 		return stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(ebbwatch.FlowSubject(first.agent())))
 	}
 	state := stream.CachedInfo().State

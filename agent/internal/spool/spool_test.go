@@ -366,3 +366,26 @@ func TestConfigurationNamesTheKey(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOutage is the disk's share of an outage: batches of 100 KB are
+// written, and read back and settled.
+func BenchmarkOutage(b *testing.B) {
+	s := New(Config{Dir: b.TempDir(), MaxBytes: 1 << 30}, slog.New(slog.DiscardHandler))
+	if err := s.Open(); err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	r := record(1, 100_000)
+	b.SetBytes(int64(len(r.Data)))
+	for b.Loop() {
+		if _, err := s.Append(r); err != nil {
+			b.Fatal(err)
+		}
+		s.Sync()
+		if s.Len() == 1000 {
+			for s.Len() > 0 {
+				s.Done(s.Take(16, 4<<20)...)
+			}
+		}
+	}
+}
