@@ -11,7 +11,7 @@ export EBBWATCH_BIN := $(CURDIR)/bin/ebbwatch
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: setup bin/ebbwatch ## Run all of Ebbwatch on this host (ARGS='--data DIR --page-port N …')
@@ -46,6 +46,10 @@ bin/lab: ; @$(GOBUILD) -o $@ ./scripts/lab
 .PHONY: test
 test: ## Test everything, as continuous integration does (15 minutes at most)
 	@scripts/test.sh $(MODULES)
+
+.PHONY: test-kernel
+test-kernel: ## Test the agent on Debian's Linux 6.1 in a virtual machine (docs/kernels.md: other kernels)
+	@scripts/kernel.sh $(ARGS)
 
 .PHONY: lint
 lint: ## Check Go, C and shell code

@@ -37,6 +37,12 @@ const importPolicy = `
 	scripts/lab/internal/receiver -> scripts/lab/internal/netlab
 	scripts/lab/internal/traffic -> scripts/lab/internal/netlab
 
+	# The guest knows of the host's program nothing but the plan that it is handed.
+	scripts/kernel -> scripts/kernel/app internal/cli
+	scripts/kernel/app -> scripts/kernel/internal/...
+	scripts/kernel/guest -> scripts/kernel/internal/plan
+	scripts/kernel/internal/suite -> scripts/kernel/internal/image scripts/kernel/internal/plan
+
 	# Siblings that meet outside their app, each for a reason.
 	# The datapath's entries become conversations, and these batches.
 	agent/internal/flowbpf -> agent/internal/flowbpf/objects
@@ -91,7 +97,7 @@ const homePolicy = `
 	github.com/prometheus/client_golang -> *
 	golang.org/x/sync -> *
 	golang.org/x/sys -> *
-	github.com/spf13/cobra -> internal/cli agent/app collector/app analyzer/app deploy/standalone/app deploy/standalone/internal/engine scripts/lab/app
+	github.com/spf13/cobra -> internal/cli agent/app collector/app analyzer/app deploy/standalone/app deploy/standalone/internal/engine scripts/kernel/app scripts/lab/app
 
 	github.com/goccy/go-yaml -> internal/config scripts/lab/internal/demo
 	github.com/klauspost/compress -> .

@@ -33,7 +33,10 @@ type running struct {
 	overflow ebbwatch.Counter // that they tell of
 }
 
-const opsAddress = "127.0.0.1:8461"
+const (
+	opsAddress = "127.0.0.1:8461"
+	patience   = 45 * time.Second // an emulated machine is slow
+)
 
 func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *running {
 	t.Helper()
@@ -43,7 +46,7 @@ func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *runn
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("NATS is not ready")
 	}
 	nc, err := nats.Connect(s.ClientURL())
@@ -87,7 +90,7 @@ func (r *running) watches(n int) {
 // shows waits until the agent's metrics contain text, or no longer do.
 func (r *running) shows(text string, want bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		metrics := r.get("/metrics")
 		if strings.HasPrefix(metrics, "#") && strings.Contains(metrics, text) == want {
 			return
@@ -113,7 +116,7 @@ func (r *running) drains(n uint64) {
 	r.t.Helper()
 	const count = "ebbwatch_agent_drain_seconds_count"
 	want := r.metric(count) + n
-	for deadline := time.Now().Add(10 * time.Second); r.metric(count) < want; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); r.metric(count) < want; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatal("the agent does not drain")
 		}
@@ -145,7 +148,7 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 		if err != nil {
 			r.t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		r.t.Fatal("the agent does not end")
 	}
 	info, err := r.stream.Info(r.t.Context())

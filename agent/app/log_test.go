@@ -45,7 +45,7 @@ func TestLogStaysBoundedWhateverDrivesIt(t *testing.T) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(patience) {
 		t.Fatal("NATS is not ready")
 	}
 	var log lines

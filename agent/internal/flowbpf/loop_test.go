@@ -16,7 +16,7 @@ import (
 // what was compiled. The remedy is a loop whose condition is a counter's.
 func TestEveryLoopClosesByAJump(t *testing.T) {
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
-		"flow": objects.LoadFlow, "owner": objects.LoadOwner, "seed": objects.LoadSeed,
+		"flow": objects.LoadFlow, "owner": objects.LoadOwner, "seed": objects.LoadSeed, "trace": objects.LoadTrace,
 	} {
 		t.Run("in the object "+name, func(t *testing.T) {
 			spec, err := load()

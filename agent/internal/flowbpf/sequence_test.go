@@ -1,9 +1,12 @@
 package flowbpf
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // step is one packet of a conversation between client (10.0.0.2, port 40000)
@@ -23,6 +26,7 @@ func conversation(s step) []byte {
 
 func TestConversationIsOneEntryWithItsEvents(t *testing.T) {
 	const ms = time.Millisecond
+	stayOnCPU(t)
 	d := load(t, func(c *Config) { c.Replay = true })
 	// Any time: a capture's is not the clock's.
 	const origin = 1_000_000_000_000_000
@@ -67,7 +71,24 @@ func TestConversationIsOneEntryWithItsEvents(t *testing.T) {
 	}
 }
 
+// stayOnCPU keeps the test on one CPU: on another it would begin an entry anew,
+// whose events tell less exactly when merged.
+func stayOnCPU(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	var all, one unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &all))
+	for cpu := range 1024 {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+			break
+		}
+	}
+	must(t, unix.SchedSetaffinity(0, &one))
+}
+
 func TestEventsOfOneInstantKeepTheirOrder(t *testing.T) {
+	stayOnCPU(t)
 	d := load(t, func(c *Config) { c.Replay = true })
 	for _, s := range []step{{false, syn, 0}, {true, syn | ack, 0}, {true, rst, 0}, {false, rst, 0}, {false, fin, 0}} {
 		mustRun(t, d, &TestRun{Frame: conversation(s), TimeNS: 5000})
@@ -84,6 +105,7 @@ func TestEventsOfOneInstantKeepTheirOrder(t *testing.T) {
 }
 
 func TestTimeThatRunsBackwardsOverflowsNothing(t *testing.T) {
+	stayOnCPU(t)
 	d := load(t, func(c *Config) { c.Replay = true })
 	for i, at := range []int64{1 << 50, 1 << 40, 1 << 60} { // the last is 36 years later
 		mustRun(t, d, &TestRun{Frame: conversation(step{flags: []uint16{syn, fin, rst}[i]}), TimeNS: at})

@@ -3,6 +3,8 @@
 package losstest
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Loopback is the index of the only interface of a new namespace.
@@ -76,15 +79,42 @@ func DropEvery(t testing.TB, ifindex, n, minimum int) (dropped func() uint64, st
 		asm.Return(),
 	}})
 	must(t, err)
-	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: ebpf.AttachTCXIngress})
-	Need(t, err == nil, "tcx (Linux 6.6)")
-	stop = func() { _ = l.Close(); _ = prog.Close() }
+	detach := Attach(t, ifindex, prog, false)
+	stop = func() { detach(); _ = prog.Close() }
 	t.Cleanup(stop)
 	return func() uint64 {
 		var both [2]uint64
 		must(t, counts.Lookup(uint32(0), &both))
 		return both[1]
 	}, stop
+}
+
+// Attach hooks a classifier to the interface until detach is called or the test
+// ends: by tcx or, before Linux 6.6, by a filter of a clsact qdisc.
+func Attach(t testing.TB, ifindex int, prog *ebpf.Program, egress bool) (detach func()) {
+	t.Helper()
+	attach, parent := ebpf.AttachTCXIngress, uint32(netlink.HANDLE_MIN_INGRESS)
+	if egress {
+		attach, parent = ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: attach})
+	if err == nil {
+		detach = func() { _ = l.Close() }
+		t.Cleanup(detach)
+		return detach
+	}
+	err = netlink.QdiscAdd(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}, QdiscType: "clsact",
+	})
+	Need(t, err == nil || errors.Is(err, fs.ErrExist), "tcx or tc")
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1},
+		Fd:          prog.FD(), Name: "losstest", DirectAction: true,
+	}
+	must(t, netlink.FilterAdd(filter))
+	detach = func() { _ = netlink.FilterDel(filter) }
+	t.Cleanup(detach)
+	return detach
 }
 
 func must(t testing.TB, err error) {

@@ -16,7 +16,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -192,9 +191,7 @@ func notePorts(t testing.TB, sockets *ebpf.Map) *ebpf.Map {
 	}})
 	must(t, err)
 	t.Cleanup(func() { _ = prog.Close() })
-	l, err := link.AttachTCX(link.TCXOptions{Interface: 1, Program: prog, Attach: ebpf.AttachTCXEgress})
-	losstest.Need(t, err == nil, "tcx (Linux 6.6)")
-	t.Cleanup(func() { _ = l.Close() })
+	losstest.Attach(t, losstest.Loopback, prog, true)
 	return ports
 }
 

@@ -27,7 +27,7 @@ var (
 	stepSameSource   = Step{"same_source", "Ask what else the source did in the hour before and after, in the flows table."}
 	stepAnswered     = Step{"answered_targets", "List the targets that did answer (TCP: bitAnd(dst_flags, 18) = 18 in the flows table, SYN with ACK): those ports are open and were found."}
 	stepOwnScanner   = Step{"own_scanner", "Compare the source with the addresses of your own scanners and monitors."}
-	stepProcess      = Step{"process", "Look at the process on the source host: the summary or the view processes names it where the agent knows it; else ss -tnp there does, with the unit it belongs to."}
+	stepProcess      = Step{"process", "On the source host, find the process that holds the connection (ss -tnp) and the unit it belongs to."}
 	stepDestination  = Step{"destination", "Look the destination up: who runs it, and since when do your hosts talk to it?"}
 	stepOtherClients = Step{"other_clients", "See whether other hosts talk to the same destination at the same rhythm."}
 	stepWhatLeft     = Step{"what_left", "Find what the host holds, and compare the upload with backup and sync jobs that are planned for that time."}

@@ -20,8 +20,7 @@ func (s *Store) Conversations(ctx context.Context, w detect.Window, minStarts, m
 	p["least"], p["most"], p["limit"] = minStarts, maxStarts, limit
 	var rows []beacon.Row
 	err := s.query(ctx, `
-SELECT agent, src_ip, dst_ip, dst_port, proto, arraySort(groupArray(toUnixTimestamp64Milli(start))), sum(src_bytes + dst_bytes), count() AS n,
-    `+who+`
+SELECT agent, src_ip, dst_ip, dst_port, proto, arraySort(groupArray(toUnixTimestamp64Milli(start))), sum(src_bytes + dst_bytes), count() AS n
 FROM flows
 WHERE `+answered+`
     AND (src_ip, dst_ip, dst_port, proto) IN
@@ -41,9 +40,7 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 			starts   []int64
 			n        uint64
 		)
-		err := r.Scan(&row.Agent, &src, &dst, &row.Port, &row.Proto, &starts, &row.Bytes, &n,
-			&row.Who.Process, &row.Who.Unit, &row.Who.Container, &row.Who.ServerName)
-		if err != nil {
+		if err := r.Scan(&row.Agent, &src, &dst, &row.Port, &row.Proto, &starts, &row.Bytes, &n); err != nil {
 			return err
 		}
 		row.Src, row.Dst, row.Starts = src.Addr, dst.Addr, make([]time.Time, len(starts))

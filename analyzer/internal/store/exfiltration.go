@@ -25,8 +25,7 @@ func (s *Store) Transfers(ctx context.Context, q exfiltration.Query) ([]exfiltra
 	var rows []exfiltration.Row
 	err := s.query(ctx, `
 SELECT agent, src_ip, dst_ip, argMax(dst_port, src_bytes), sum(src_bytes) AS outward, sum(dst_bytes) AS inward,
-    quantileExactWeighted(0.05)(start, src_bytes), quantileExactWeighted(0.95)(end, src_bytes),
-    `+who+`
+    quantileExactWeighted(0.05)(start, src_bytes), quantileExactWeighted(0.95)(end, src_bytes)
 FROM flows
 WHERE `+transferred+`
 GROUP BY agent, interface, src_ip, dst_ip
@@ -38,9 +37,7 @@ LIMIT {limit:UInt64}`, p, func(r driver.Rows) error {
 			row      exfiltration.Row
 			src, dst address
 		)
-		err := r.Scan(&row.Agent, &src, &dst, &row.Port, &row.OutBytes, &row.InBytes, &row.First, &row.Last,
-			&row.Who.Process, &row.Who.Unit, &row.Who.Container, &row.Who.ServerName)
-		if err != nil {
+		if err := r.Scan(&row.Agent, &src, &dst, &row.Port, &row.OutBytes, &row.InBytes, &row.First, &row.Last); err != nil {
 			return err
 		}
 		row.Src, row.Dst, row.First, row.Last = src.Addr, dst.Addr, row.First.UTC(), row.Last.UTC()

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -90,36 +89,7 @@ func (s *Store) scans(ctx context.Context, what, sql, all string, w detect.Windo
 		return nil, 0, doing(what, err)
 	}
 	tested, err := s.count(ctx, all, windowParams(w))
-	if err == nil {
-		err = s.scanners(ctx, w, rows)
-	}
 	return rows, tested, doing(what, err)
-}
-
-// scanners fills in who sent most of the probes. What it asked the many targets
-// for says little, and is left out.
-func (s *Store) scanners(ctx context.Context, w detect.Window, rows []scan.Row) error {
-	p := windowParams(w)
-	p["src"] = texts(rows, func(r *scan.Row) netip.Addr { return r.Src })
-	owners := make(map[netip.Addr]detect.Who)
-	err := s.query(ctx, `
-WITH topK(1)((src_process, src_unit, src_container))[1] AS owner
-SELECT src_ip, owner.1, owner.2, owner.3
-FROM flows
-WHERE `+probes+` AND src_pid > 0 AND src_ip IN (SELECT arrayJoin(arrayMap(a -> toIPv6(a), {src:Array(String)})))
-GROUP BY src_ip`, p, func(r driver.Rows) error {
-		var (
-			src address
-			who detect.Who
-		)
-		err := r.Scan(&src, &who.Process, &who.Unit, &who.Container)
-		owners[src.Addr] = who
-		return err
-	})
-	for i := range rows {
-		rows[i].Who = owners[rows[i].Src]
-	}
-	return err
 }
 
 // Spills implements scan.Source.

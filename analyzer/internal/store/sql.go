@@ -31,10 +31,6 @@ const (
 	failed = "if(proto = 6, " + halfOpen + ", dst_packets = 0)"
 	// answeredSYN holds for TCP records in which the responder accepted the connection.
 	answeredSYN = "bitAnd(dst_flags, 18) = 18"
-	// who gives the process, unit and container of the initiator and the name that
-	// was asked for, of the records with the most bytes that know them.
-	who = `argMaxIf(src_process, src_bytes, src_pid > 0), argMaxIf(src_unit, src_bytes, src_pid > 0), argMaxIf(src_container, src_bytes, src_pid > 0),
-    argMaxIf(server_name, src_bytes, server_name != '')`
 	// isDrain holds for rows of coverage that tell of a drain, and not of a batch of
 	// early warnings, which is there to show gaps in the sequence.
 	isDrain = "interval_ms > 0"

@@ -150,16 +150,14 @@ func (db *DB) Row(t testing.TB, sql string) map[string]float64 {
 func (db *DB) Insert(t testing.TB, agent string, flows []ebbwatch.Flow) {
 	t.Helper()
 	const sql = `INSERT INTO flows (agent, interface, start, duration_ms, src_ip, dst_ip, src_port, dst_port, proto, initiator, vlan,
-		src_packets, src_bytes, dst_packets, dst_bytes, src_flags, dst_flags, conn_state, icmp_type, icmp_code, age_ms, final, sampling,
-		src_pid, src_process, src_unit, src_container, server_name)`
+		src_packets, src_bytes, dst_packets, dst_bytes, src_flags, dst_flags, conn_state, icmp_type, icmp_code, age_ms, final, sampling)`
 	for len(flows) > 0 {
 		n := min(len(flows), 100_000)
 		db.insert(t, sql, func(b driver.Batch) error {
 			for _, f := range flows[:n] {
 				err := b.Append(agent, f.Interface, f.Start, uint32(f.End.Sub(f.Start).Milliseconds()), mapped(f.Src), mapped(f.Dst), f.SrcPort, f.DstPort,
 					f.Proto, f.Initiator.String(), f.VLAN, f.SrcPackets, f.SrcBytes, f.DstPackets, f.DstBytes, uint16(f.SrcFlags), uint16(f.DstFlags),
-					f.ConnState.String(), f.ICMPType, f.ICMPCode, f.AgeMS, f.Final, max(f.Sampling, 1),
-					f.SrcOwner.PID, f.SrcOwner.Process, f.SrcOwner.Unit, f.SrcOwner.Container, f.Hint.ServerName)
+					f.ConnState.String(), f.ICMPType, f.ICMPCode, f.AgeMS, f.Final, max(f.Sampling, 1))
 				if err != nil {
 					return err
 				}

@@ -66,7 +66,6 @@ type Row struct {
 	Proto    uint8
 	Starts   []time.Time // of answered conversations, in order
 	Bytes    uint64      // both ways
-	Who      detect.Who
 }
 
 // Source provides the rows of a window with at least minStarts and at most
@@ -228,7 +227,7 @@ func finding(w detect.Window, m *Rhythm) detect.Finding {
 		Entity:      detect.Entity{Src: r.Src.String(), Dst: r.Dst.String(), Port: r.Port, Host: r.Agent},
 		WindowStart: m.first, WindowEnd: end, Score: m.score, PValue: m.p, Severity: detect.Medium,
 		Summary: fmt.Sprintf("%s called %s port %d every %s, %d times with a typical deviation of %.0f %%.",
-			r.Src, r.Dst, r.Port, seconds(m.median), m.n+1, 100*m.dispersion) + r.Who.Sentence(),
+			r.Src, r.Dst, r.Port, seconds(m.median), m.n+1, 100*m.dispersion),
 		Evidence: []detect.Evidence{
 			{ID: "interval", Metric: "median_interval", Value: m.median, Unit: "s"},
 			{ID: "dispersion", Metric: "interval_dispersion", Value: m.dispersion, Unit: "ratio", Baseline: &chance},

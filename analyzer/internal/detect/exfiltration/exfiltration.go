@@ -56,7 +56,6 @@ type Row struct {
 	SrcRecords, DstRecords uint64    // flow records of the agent, in the past hour, that either address takes part in
 	Past                   []float64 // bytes that Src sent as initiator in each minute of the past
 	PairPeak               float64   // most bytes that Src sent to Dst in one minute of the pair's past
-	Who                    detect.Who
 }
 
 // Query is what the Source is asked for.
@@ -181,7 +180,7 @@ func finding(cfg Config, w detect.Window, r *Row, j judged, pcr float64) detect.
 		WindowStart: r.First, WindowEnd: r.Last,
 		Score: stat.Saturate(float64(r.OutBytes), float64(cfg.MinBytes)), PValue: j.p, Severity: severity(r, j),
 		Summary: fmt.Sprintf("%s sent %.1f MB to %s, nearly all within %s, and received %.1f MB.",
-			r.Src, float64(r.OutBytes)/1e6, r.Dst, max(r.Last.Sub(r.First), time.Second).Round(time.Second), float64(r.InBytes)/1e6) + r.Who.Sentence(),
+			r.Src, float64(r.OutBytes)/1e6, r.Dst, max(r.Last.Sub(r.First), time.Second).Round(time.Second), float64(r.InBytes)/1e6),
 		Evidence: []detect.Evidence{
 			{ID: "bytes_out", Metric: "bytes_out", Value: float64(r.OutBytes), Unit: "bytes"},
 			{ID: "bytes_in", Metric: "bytes_in", Value: float64(r.InBytes), Unit: "bytes"},

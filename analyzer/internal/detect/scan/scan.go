@@ -117,7 +117,6 @@ type Row struct {
 	Open        uint64     // of those that failed, the ones whose port answered the SYN with SYN and ACK
 	Attempts    uint64     // conversations
 	First, Last time.Time  // when the first and the last target that failed was tried for the first time
-	Who         detect.Who // of most probes
 }
 
 // Source provides the rows of [from, to) that have at least minFailed failed
@@ -230,7 +229,7 @@ func finding(cfg Config, r Row, p float64) detect.Finding {
 	if answered := r.Targets - silent; answered > 0 {
 		f.Summary += fmt.Sprintf(", %d answered", answered)
 	}
-	f.Summary += "." + r.Who.Sentence()
+	f.Summary += "."
 	benign := cfg.BenignFailureRate
 	expected := benign * float64(r.Targets)
 	f.Evidence = []detect.Evidence{
