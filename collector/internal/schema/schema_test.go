@@ -29,13 +29,14 @@ func TestMigrator(t *testing.T) {
 		"a newer database is refused by name":                         newer,
 		"a failed step is named and the next run goes on from there":  failedStep,
 		"many collectors at once apply each migration once":           atOnce,
-		"every view runs":                            views,
-		"views give the known answers":               answers,
-		"views on attributes give the known answers": attributeAnswers,
-		"every table and column has a comment":       comments,
-		"the reader can read every view":             readerViews,
-		"a lock whose holder died becomes free":      deadHolder,
-		"a lock that cannot be renewed is given up":  lostLock,
+		"every view runs":                             views,
+		"views give the known answers":                answers,
+		"views on attributes give the known answers":  attributeAnswers,
+		"docs/columns.md tells what the database has": columnsDocument,
+		"every table and column has a comment":        comments,
+		"the reader can read every view":              readerViews,
+		"a lock whose holder died becomes free":       deadHolder,
+		"a lock that cannot be renewed is given up":   lostLock,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := chconn.Config{
