@@ -53,6 +53,7 @@ const importPolicy = `
 	agent/internal/trace -> agent/internal/flowbpf agent/internal/flowbpf/objects
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
 	agent/internal/probe -> agent/internal/flowbpf
+	agent/internal/warn -> agent/internal/flowbpf
 	agent/internal/annotate -> agent/internal/conn agent/internal/flowbpf agent/internal/l7
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
 	# A replay takes an agent's way from packets to records.

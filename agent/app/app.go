@@ -22,6 +22,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
 	"github.com/ebbwatch/ebbwatch/agent/internal/seed"
+	"github.com/ebbwatch/ebbwatch/agent/internal/warn"
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
@@ -57,7 +58,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.restartConfined(); err != nil {
 		return err
 	}
-	datapath, err := flowbpf.Load(a.cfg.Datapath, a.log)
+	counting := a.cfg.Datapath
+	counting.NoFeatures = a.cfg.Warning.Interval == 0
+	datapath, err := flowbpf.Load(counting, a.log)
 	if err != nil {
 		return fmt.Errorf("%w (the agent's doctor command tells what this kernel lacks)", err)
 	}
@@ -85,6 +88,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
 		Table: table, Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
+		Warner: warn.New(datapath, interfaces.Name, reg, a.log), WarnInterval: a.cfg.Warning.Interval,
 		Annotator: annotator, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
 	}
 	drainer.Register(reg)

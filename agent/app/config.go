@@ -11,6 +11,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/governor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
+	"github.com/ebbwatch/ebbwatch/agent/internal/warn"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
@@ -49,6 +50,7 @@ type Config struct {
 	Interfaces    probe.Config    `yaml:"interfaces"`
 	Datapath      flowbpf.Config  `yaml:"datapath"`
 	Conversations conn.Config     `yaml:"conversations"`
+	Warning       warn.Config     `yaml:"warning"`
 	NATS          natsconn.Config `yaml:"nats"`
 }
 
@@ -73,7 +75,7 @@ func DefaultConfig() Config {
 	return Config{
 		Name: ebbwatch.AgentName(host), Listen: "127.0.0.1:8461",
 		DrainInterval: 5 * time.Second, QueueMaxBytes: 64 << 20, MemoryLimit: 48 << 20, FlushTimeout: 5 * time.Second, DropPrivileges: true, Spool: spool.DefaultConfig(),
-		Interfaces: probe.DefaultConfig(), Budget: governor.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
+		Interfaces: probe.DefaultConfig(), Budget: governor.DefaultConfig(), Datapath: flowbpf.DefaultConfig(), Conversations: conn.DefaultConfig(), Warning: warn.DefaultConfig(), NATS: natsconn.DefaultConfig(),
 	}
 }
 
@@ -115,6 +117,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Conversations.Validate(); err != nil {
 		return fmt.Errorf("conversations.%w", err)
+	}
+	if err := c.Warning.Validate(); err != nil {
+		return fmt.Errorf("warning.%w", err)
 	}
 	return nil
 }

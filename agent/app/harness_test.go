@@ -29,8 +29,9 @@ type running struct {
 	done   chan error
 	ops    string // address, "" for opsAddress
 
-	batches  int              // that finish read
-	overflow ebbwatch.Counter // that they tell of
+	batches  int               // that finish read
+	overflow ebbwatch.Counter  // that they tell of
+	sources  []ebbwatch.Source // of whole drain intervals
 }
 
 const (
@@ -174,6 +175,9 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 		r.batches++
 		if b.Sequence != seq {
 			r.t.Errorf("batch %d has sequence %d", seq, b.Sequence)
+		}
+		if b.IntervalMS > 0 {
+			r.sources = append(r.sources, b.Sources...)
 		}
 		for _, a := range b.Attach {
 			sum := a.Recorded

@@ -72,7 +72,7 @@ func (o *replayOptions) run(ctx context.Context, files []string, out replayOutpu
 	if err := doctor.Privileges(); err != nil {
 		return err
 	}
-	cfg := flowbpf.Config{MaxFlows: o.maxFlows, MaxInterfaces: 1, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
+	cfg := flowbpf.Config{MaxFlows: o.maxFlows, MaxInterfaces: 1, MaxSources: 1, NoFeatures: true, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
 	datapath, err := flowbpf.Load(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("%w (the doctor command tells what this kernel lacks)", err)

@@ -56,6 +56,14 @@ type Annotator interface {
 	End(emit func(*ebbwatch.Flow))
 }
 
+// Warner makes early warnings: a *warn.Watch.
+type Warner interface {
+	// Warn fills in what passed since the call before, or returns false if nothing did.
+	Warn(b *ebbwatch.Batch, since, lasted time.Duration) bool
+	// Account adds to the first batch of a drain what is known of the interval's sources.
+	Account(b *ebbwatch.Batch, lasted time.Duration)
+}
+
 // Drainer drains one datapath. Make it with New.
 type Drainer struct {
 	// Interval is the time from one drain to the next.
@@ -66,6 +74,9 @@ type Drainer struct {
 	// Interfaces names the places, also those that are gone.
 	Interfaces conn.Interfaces
 	Annotator  Annotator // may be nil
+	Warner     Warner    // may be nil
+	// WarnInterval is the time from one early warning to the next, 0 for none.
+	WarnInterval time.Duration
 	// Seed is called once, before the first drain: it tells the table what was
 	// there before. May be nil.
 	Seed func(context.Context, *conn.Table)
@@ -79,6 +90,7 @@ type Drainer struct {
 	metrics *metrics
 	now     hostclock.Reading // of the drain at hand
 	last    hostclock.Reading // of the one before
+	warned  hostclock.Reading // of the last early warning
 	stats   conn.Stats
 	failed  uint64 // drains
 
@@ -87,6 +99,7 @@ type Drainer struct {
 	// The batches of one drain: the first, which is encoded last because the
 	// attach points' totals come at the end, and the one that is being filled.
 	first, rest ebbwatch.Batch
+	warning     ebbwatch.Batch
 	current     *ebbwatch.Batch
 	messages    []publish.Message
 	recorded    ebbwatch.Counter
@@ -106,14 +119,25 @@ func (d *Drainer) Run(ctx context.Context) error {
 	}
 	begin := time.Now()
 	d.succeeded.Store(&begin)
+	d.warned = d.last
 	ticker := time.NewTicker(d.Interval)
 	defer ticker.Stop()
+	var warn <-chan time.Time // for ever silent without warnings
+	if d.Warner != nil && d.WarnInterval > 0 {
+		t := time.NewTicker(d.WarnInterval)
+		defer t.Stop()
+		warn = t.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return d.drain(ctx)
 		case <-ticker.C:
 			if err := d.drain(ctx); err != nil {
+				return err
+			}
+		case <-warn:
+			if err := d.warn(); err != nil {
 				return err
 			}
 		}
@@ -231,6 +255,9 @@ func (d *Drainer) encode(b *ebbwatch.Batch) {
 // finish completes the first batch with the totals and sends all of them.
 func (d *Drainer) finish(totals []flowbpf.Totals) {
 	d.account(totals)
+	if d.Warner != nil {
+		d.Warner.Account(&d.first, time.Duration(d.now.MonoNS-d.last.MonoNS))
+	}
 	if d.current == &d.rest {
 		d.encode(&d.rest)
 	}

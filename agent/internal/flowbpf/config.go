@@ -18,7 +18,7 @@ type Config struct {
 	MaxInterfaces uint32 `yaml:"max_interfaces"`
 	// MaxSources is how many sender addresses are told apart in one interval, for
 	// the number of targets each tries and for the overflow. Those beyond it are
-	// told as one. Each takes 700 bytes of kernel memory in all.
+	// told as one. Each takes 720 bytes of kernel memory in all.
 	MaxSources uint32 `yaml:"max_sources"`
 	// Attach selects the kernel's attach mechanism: tcx (Linux 6.6 and later),
 	// tc (a clsact filter), or auto, which takes tcx where it works.

@@ -39,7 +39,7 @@ func needRoot(t *testing.T) {
 
 func load(t testing.TB, maxFlows int) *flowbpf.Datapath {
 	t.Helper()
-	cfg := flowbpf.Config{MaxFlows: uint32(maxFlows), MaxInterfaces: 1, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
+	cfg := flowbpf.Config{MaxFlows: uint32(maxFlows), MaxInterfaces: 1, MaxSources: 1, NoFeatures: true, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
 	d, err := flowbpf.Load(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,17 @@ func groups() []group {
 			{Name: "drain_ns_per_flow", Unit: "ns/flow"},
 			{Name: "drain_wait_ns", Unit: "ns/drain"},
 		}, measureFlows},
+		{[]figure{{Name: "datapath_features_ns", Unit: "ns/packet"}}, measureFeatures},
+		{[]figure{
+			{Name: "datapath_overflow_ns", Unit: "ns/packet"},
+			{Name: "datapath_overflow_spoofed_ns", Unit: "ns/packet"},
+		}, measureOverflow},
+		{[]figure{
+			{Name: "scan_20k_accounted_percent", Unit: "%"},
+			{Name: "scan_20k_targets_error_percent", Unit: "%"},
+			{Name: "scan_20k_small_map_accounted_percent", Unit: "%"},
+			{Name: "scan_20k_small_map_targets_error_percent", Unit: "%"},
+		}, measureScan},
 		{[]figure{{Name: "datapath_map_bytes", Unit: "bytes"}}, func(d *flowbpf.Datapath, _ int) ([][]float64, error) {
 			return [][]float64{{float64(d.MapBytes())}}, nil
 		}},
