@@ -7,9 +7,12 @@ import (
 
 // generator makes frames at random: each is well formed, though it may be more
 // than the parsers follow, and fragments have no more in common than a few ids.
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	noGeneric bool // no VXLAN with the protocol field of its generic extension
+}
 
-func newGenerator(seed uint64) generator { return generator{rand.New(rand.NewPCG(seed, 0))} }
+func newGenerator(seed uint64) generator { return generator{Rand: rand.New(rand.NewPCG(seed, 0))} }
 
 func (g generator) chance(one int) bool { return g.IntN(one) == 0 }
 
@@ -122,7 +125,11 @@ func (g generator) tunnel(tunnels int) (proto uint8, p []byte) {
 			return protoGRE, gre(pick[uint16](g, 0, 0x2000, 0xb000), typeEther, id, inEther)
 		}
 	}
-	switch g.IntN(6) {
+	kind := g.IntN(6)
+	if kind == 0 && g.noGeneric {
+		kind = 1
+	}
+	switch kind {
 	case 0:
 		b := vxlan(portVXLAN, 8|4, id, inside)
 		b[11] = map[uint16]byte{typeIP4: 1, typeIP6: 2}[typ]
