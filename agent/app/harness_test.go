@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 // running is an agent in the test's namespace with a real NATS server beside it.
 type running struct {
 	t      *testing.T
+	broker *broker
 	stream jetstream.Stream
 	stop   context.CancelFunc
 	done   chan error
@@ -39,33 +41,67 @@ const (
 	patience   = 45 * time.Second // an emulated machine is slow
 )
 
-func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *running {
+// broker is a real NATS server that keeps its port and its data when it is started again.
+type broker struct {
+	t    *testing.T
+	opts server.Options
+	s    *server.Server
+}
+
+func newBroker(t *testing.T) *broker {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	b := &broker{t: t, opts: server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true}}
+	b.start()
+	b.opts.Port = b.s.Addr().(*net.TCPAddr).Port
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *broker) start() {
+	b.t.Helper()
+	opts := b.opts
+	var err error
+	if b.s, err = server.NewServer(&opts); err != nil {
+		b.t.Fatal(err)
+	}
+	b.s.Start()
+	if !b.s.ReadyForConnections(patience) {
+		b.t.Fatal("NATS is not ready")
+	}
+}
+
+func (b *broker) stop() {
+	b.s.Shutdown()
+	b.s.WaitForShutdown()
+}
+
+func (b *broker) url() string { return fmt.Sprintf("nats://%s:%d", b.opts.Host, b.opts.Port) }
+
+// stream returns the agents' stream, made if it is not there.
+func (b *broker) stream() jetstream.Stream {
+	b.t.Helper()
+	nc, err := nats.Connect(b.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("NATS is not ready")
-	}
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	b.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: ebbwatch.FlowStream, Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"}, Retention: jetstream.WorkQueuePolicy})
+	stream, err := js.CreateOrUpdateStream(b.t.Context(), jetstream.StreamConfig{Name: ebbwatch.FlowStream, Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"}, Retention: jetstream.WorkQueuePolicy})
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
+	return stream
+}
 
+func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *running {
+	t.Helper()
+	b := newBroker(t)
+	stream := b.stream()
 	cfg := app.DefaultConfig()
-	cfg.Name, cfg.NATS.URL, cfg.Listen, cfg.DrainInterval = "host-a", s.ClientURL(), opsAddress, 200*time.Millisecond
+	cfg.Name, cfg.NATS.URL, cfg.Listen, cfg.DrainInterval = "host-a", b.url(), opsAddress, 200*time.Millisecond
 	cfg.Spool.Dir = filepath.Join(t.TempDir(), "spool")
 	if adjust != nil {
 		adjust(&cfg)
@@ -76,7 +112,7 @@ func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *runn
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, stream: stream, stop: cancel, done: make(chan error, 1)}
+	r := &running{t: t, broker: b, stream: stream, stop: cancel, done: make(chan error, 1)}
 	go func() { r.done <- a.Run(ctx) }()
 	t.Cleanup(cancel)
 	return r

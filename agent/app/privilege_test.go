@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -172,12 +171,11 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 			if r.metric("ebbwatch_agent_spool_batches") == 0 || r.metric("ebbwatch_agent_attach_failures_total") != 0 {
 				t.Errorf("%d batches on disk, %d failures to attach", r.metric("ebbwatch_agent_spool_batches"), r.metric("ebbwatch_agent_attach_failures_total"))
 			}
-			begin := time.Now()
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); err != nil || time.Since(begin) > 3*time.Second {
-				t.Errorf("%v after %v", err, time.Since(begin))
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
 			}
 			f := conversation(t, spooled(t, dir), ebbwatch.ProtoTCP, "10.2.0.1:", "10.2.0.2:7000")
 			if f.Interface != "x0" || f.SrcOwner.PID != uint32(os.Getpid()) || f.SrcOwner.Process == "" {
