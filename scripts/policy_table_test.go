@@ -54,7 +54,7 @@ const importPolicy = `
 	agent/internal/conn -> agent/internal/flowbpf agent/internal/hostclock
 	agent/internal/probe -> agent/internal/flowbpf
 	agent/internal/warn -> agent/internal/flowbpf
-	agent/internal/annotate -> agent/internal/conn agent/internal/flowbpf agent/internal/l7
+	agent/internal/annotate -> agent/internal/conn agent/internal/flowbpf agent/internal/l7 agent/internal/trace
 	agent/internal/drain -> agent/internal/conn agent/internal/flowbpf agent/internal/hostclock agent/internal/publish
 	# A replay takes an agent's way from packets to records.
 	agent/internal/replay -> agent/internal/capture agent/internal/conn agent/internal/flowbpf agent/internal/hostclock

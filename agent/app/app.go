@@ -22,6 +22,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/publish"
 	"github.com/ebbwatch/ebbwatch/agent/internal/seed"
+	"github.com/ebbwatch/ebbwatch/agent/internal/trace"
 	"github.com/ebbwatch/ebbwatch/agent/internal/warn"
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
@@ -83,8 +84,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
 	owners := owner.Open(datapath.Sockets(), a.log)
 	defer func() { err = errors.Join(err, owners.Close()) }()
-	annotator := annotate.New(datapath, owners, reg, a.log)
+	losses := trace.Open(a.log)
+	defer func() { err = errors.Join(err, losses.Close()) }()
 	table := conn.NewTable(a.cfg.Conversations, interfaces)
+	annotator := annotate.New(annotate.Sources{Hints: datapath, Owners: owners, Losses: losses, Conversations: table}, reg, a.log)
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
 		Table: table, Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,

@@ -60,6 +60,9 @@ func TestApplicationHintsStandInTheRecords(t *testing.T) {
 	if h := encrypted.Hint; h.App != ebbwatch.AppTLS || h.ServerName != "secret.example" || h.TLSALPN != "h2" || len(h.TLSJA4) != 36 || !strings.HasPrefix(h.TLSJA4, "t13d") {
 		t.Errorf("TLS: %+v", h)
 	}
+	if encrypted.Hint.LatencyUS == 0 {
+		t.Errorf("no time to the ServerHello: %+v", encrypted.Hint)
+	}
 	if plain.HandshakeUS == 0 || plain.RTTUS == 0 {
 		t.Errorf("handshake %d µs, round trip %d µs", plain.HandshakeUS, plain.RTTUS)
 	}

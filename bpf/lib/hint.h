@@ -119,7 +119,7 @@ static __always_inline void ebb_hint_tcp(struct __sk_buff *skb, const struct ebb
 					 const struct ebb_frame *f, struct ebb_side *own,
 					 __u32 side)
 {
-	__u8 head[8];
+	__u8 head[7]; /* an alert has no more */
 	__u32 word, hello, left = own->hint_left;
 
 	if (left) {
@@ -140,6 +140,11 @@ static __always_inline void ebb_hint_tcp(struct __sk_buff *skb, const struct ebb
 		if (hello > p->payload_len && hello <= EBB_HELLO_MAX)
 			own->hint_left = hello - p->payload_len;
 		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_LARGE);
+		return;
+	}
+	/* The answer, a ServerHello or an alert, for its time. */
+	if (ebb_tls && head[1] == 3 && (head[0] == 21 || (head[0] == 22 && head[5] == 2))) {
+		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_SMALL);
 		return;
 	}
 	word = EBB_WORD(head[0], head[1], head[2], head[3]);

@@ -6,6 +6,8 @@ package annotate
 import (
 	"context"
 	"log/slog"
+	"math"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/l7"
+	"github.com/ebbwatch/ebbwatch/agent/internal/trace"
 )
 
 // Hints is where beginnings of conversations come from: a *flowbpf.Datapath.
@@ -28,35 +31,88 @@ type Owners interface {
 	Owner(pid uint32) (ebbwatch.Owner, bool)
 }
 
+// Losses tells what conversations lost since it was last asked: a *trace.Tracer.
+type Losses interface {
+	Drain() (map[flowbpf.Key]trace.Loss, error)
+	Stats() (trace.Stats, error)
+}
+
+// Conversations makes a record without packets: a *conn.Table.
+type Conversations interface {
+	Bare(flowbpf.Key) *conn.Record
+	Known(flowbpf.Key) bool
+}
+
+// Sources are where annotations come from. Hints must be there.
+type Sources struct {
+	Hints         Hints
+	Owners        Owners
+	Losses        Losses
+	Conversations Conversations
+}
+
+// notSpecified is the reason of drops that the kernel does not explain; the end
+// of a test packet is one.
+const notSpecified = "NOT_SPECIFIED"
+
+// maxBare bounds the records of one drain that have no packets, only losses.
+const maxBare = 1000
+
 // Annotator implements drain.Annotator. Make it with New. Collect is safe to
 // call beside the other methods.
 type Annotator struct {
-	hints  Hints
-	owners Owners // nil: nobody knows
-	log    *slog.Logger
+	from Sources
+	log  *slog.Logger
 
 	metrics *l7.Metrics
 	unkept  prometheus.Counter
 	failed  prometheus.Counter
+	bare    prometheus.Counter
+
+	losses map[flowbpf.Key]trace.Loss // of the interval, without those in records
 
 	mu     sync.Mutex // guards what follows
 	parser l7.Parser
 	talks  map[flowbpf.Key]*talk
 }
 
-// New returns an annotator that registers its metrics with reg. owners may be nil.
-func New(hints Hints, owners Owners, reg prometheus.Registerer, log *slog.Logger) *Annotator {
+// New returns an annotator that registers its metrics with reg.
+func New(from Sources, reg prometheus.Registerer, log *slog.Logger) *Annotator {
 	a := &Annotator{
-		hints: hints, owners: owners, log: log, metrics: l7.NewMetrics(reg), talks: make(map[flowbpf.Key]*talk),
+		from: from, log: log, metrics: l7.NewMetrics(reg), talks: make(map[flowbpf.Key]*talk),
 		unkept: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_hints_unkept_total",
 			Help: "Beginnings of conversations that were not read because too many others waited for their record. Their records have no application hints; shorten drain_interval."}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_hint_reads_failed_total",
-			Help: "Attempts to read beginnings of conversations from the kernel that failed; the next one comes within a second. Look at the log for the kernel's reason."}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_annotation_failures_total",
+			Help: "Attempts to read hints or losses from the kernel that failed; the next one comes within an interval. Look at the log for the kernel's reason."}),
+		bare: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_losses_without_record_total",
+			Help: "Conversations with drops but without a packet at any watched interface that found no place among the records of a drain. Harmless unless it keeps growing: the kernel drops most of what somebody sends, see drop_reason in other records."}),
 	}
-	reg.MustRegister(a.unkept, a.failed, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ebbwatch_agent_hints_lost_total",
+	reg.MustRegister(a.unkept, a.failed, a.bare, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ebbwatch_agent_hints_lost_total",
 		Help: "Beginnings of conversations that found no room in the kernel's buffer. Their records have no application hints: raise datapath.hint_bytes."},
-		func() float64 { return float64(hints.HintsLost()) }))
+		func() float64 { return float64(from.Hints.HintsLost()) }))
+	if from.Losses != nil {
+		a.registerLosses(reg)
+	}
 	return a
+}
+
+func (a *Annotator) registerLosses(reg prometheus.Registerer) {
+	for _, m := range []struct {
+		name, help string
+		value      func(trace.Stats) uint64
+	}{
+		{"loss_overflow_total", "Drops and retransmissions that found no room in the kernel's map: in no record. A flood is being dropped.", func(s trace.Stats) uint64 { return s.Overflow }},
+		{"loss_unreadable_total", "Drops of IP packets whose headers could not be read: in no record.", func(s trace.Stats) uint64 { return s.Unreadable }},
+		{"loss_interrupted_total", "Drops that came while another was being counted on the same CPU: in no record. A few are normal under load.", func(s trace.Stats) uint64 { return s.Interrupted }},
+	} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ebbwatch_agent_" + m.name, Help: m.help}, func() float64 {
+			s, err := a.from.Losses.Stats()
+			if err != nil {
+				return 0
+			}
+			return float64(m.value(s))
+		}))
+	}
 }
 
 // Run collects every second until ctx ends.
@@ -78,7 +134,7 @@ func (a *Annotator) Run(ctx context.Context) error {
 func (a *Annotator) Collect() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.hints.Hints(a.hear); err != nil {
+	if err := a.from.Hints.Hints(a.hear); err != nil {
 		a.failed.Inc()
 		a.log.Debug("beginnings of conversations cannot be read", "error", err)
 	}
@@ -101,12 +157,29 @@ func (a *Annotator) hear(h *flowbpf.Hint) {
 }
 
 // Begin implements drain.Annotator.
-func (a *Annotator) Begin() { a.Collect() }
+func (a *Annotator) Begin() {
+	a.Collect()
+	if a.from.Losses == nil {
+		return
+	}
+	losses, err := a.from.Losses.Drain()
+	if err != nil {
+		a.failed.Inc()
+		a.log.Warn("losses cannot be read", "error", err)
+	}
+	a.losses = losses
+}
 
 // Annotate implements drain.Annotator.
 func (a *Annotator) Annotate(r *conn.Record) {
 	a.own(&r.SrcOwner)
 	a.own(&r.DstOwner)
+	k := r.Key
+	k.Tunnel, k.TunnelID = 0, 0 // the stack knows the packets inside only
+	if loss, ok := a.losses[k]; ok {
+		suffer(r, &loss)
+		delete(a.losses, k) // a conversation on several paths has several records
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.talks[r.Key]
@@ -119,12 +192,31 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	t.told = true
 }
 
+// suffer puts losses into a record. What a socket says that it sent again is
+// more exact than what was seen of it, unless it was seen to be more: on the way
+// of a forwarded packet others may repeat it.
+func suffer(r *conn.Record, loss *trace.Loss) {
+	for side, h := range [2]*ebbwatch.Health{&r.SrcHealth, &r.DstHealth} {
+		i := int(r.Src) ^ side
+		h.Drops = clip(loss.Drops[i])
+		h.Retransmits = max(h.Retransmits, clip(loss.Retransmits[i]))
+	}
+	r.DropReason = loss.Reason
+}
+
+// loopback reports whether a conversation stays on its host.
+func loopback(k *flowbpf.Key) bool {
+	return netip.AddrFrom16(k.A).Unmap().IsLoopback() || netip.AddrFrom16(k.B).Unmap().IsLoopback()
+}
+
+func clip(v uint64) uint32 { return uint32(min(v, math.MaxUint32)) }
+
 func (a *Annotator) own(o *ebbwatch.Owner) {
 	if o.PID == 0 {
 		return
 	}
-	if a.owners != nil {
-		if known, ok := a.owners.Owner(o.PID); ok {
+	if a.from.Owners != nil {
+		if known, ok := a.from.Owners.Owner(o.PID); ok {
 			*o = known
 			return
 		}
@@ -132,8 +224,23 @@ func (a *Annotator) own(o *ebbwatch.Owner) {
 	*o = ebbwatch.Owner{PID: o.PID}
 }
 
-// End implements drain.Annotator: it forgets what was told.
-func (a *Annotator) End(func(*ebbwatch.Flow)) {
+// End implements drain.Annotator: it tells of packets that were dropped before
+// any interface saw them, and forgets what was told.
+func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
+	records := 0
+	for k, loss := range a.losses {
+		if loss.Drops == [2]uint64{} || !a.from.Conversations.Known(k) && (loss.Reason == notSpecified || loopback(&k)) {
+			continue // nothing to tell, or about what no watched interface sees
+		}
+		if records++; records > maxBare {
+			a.bare.Inc()
+			continue
+		}
+		r := a.from.Conversations.Bare(k)
+		suffer(r, &loss)
+		emit(&r.Flow)
+	}
+	a.losses = nil
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for k, t := range a.talks {

@@ -348,6 +348,32 @@ func (t *Table) patience(c *conversation) time.Duration {
 	return t.cfg.IdleOther
 }
 
+// Known reports whether the conversation is remembered.
+func (t *Table) Known(name flowbpf.Key) bool {
+	k := keyNamed(name)
+	return t.slots.find(&k) != nil
+}
+
+func keyNamed(k flowbpf.Key) key {
+	return key{a: k.A, b: k.B, aPort: k.APort, bPort: k.BPort, proto: k.Proto, tunnel: k.Tunnel, tunnelID: k.TunnelID}
+}
+
+// Bare returns a record without packets of a conversation that none were seen of
+// in this interval, of which there is something else to tell. It is never a
+// conversation's first record. The record is valid until the next call.
+func (t *Table) Bare(name flowbpf.Key) *Record {
+	k := keyNamed(name)
+	t.rec = Record{Key: name}
+	c := t.slots.find(&k)
+	if c == nil {
+		c = &conversation{key: k, firstNS: t.startNS}
+	}
+	t.final(c, &t.rec.Flow)
+	at := t.clock.Time(t.clock.MonoNS)
+	t.rec.Start, t.rec.End, t.rec.Final, t.rec.Src = at, at, false, c.src
+	return &t.rec
+}
+
 func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 	last := t.clock.Time(c.lastNS)
 	*f = ebbwatch.Flow{
@@ -355,6 +381,9 @@ func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 		Tunnel: ebbwatch.Tunnel(c.key.tunnel), TunnelID: c.key.tunnelID,
 		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
 		ConnState: c.state, AgeMS: t.age(c), Final: true, Sampling: 1,
+	}
+	if c.place == (flowbpf.Place{}) {
+		f.Interface = "" // never seen
 	}
 	if c.src == 1 {
 		f.Src, f.SrcPort, f.Dst, f.DstPort = f.Dst, f.DstPort, f.Src, f.SrcPort
