@@ -73,7 +73,7 @@ func TestBeats(t *testing.T) {
 		{"a missing drain between warnings is waited for before the drain in front", [][]storetest.Beat{warned("b", func(at time.Time, _ bool) bool { return at.Equal(before(3)) })}, 13 * time.Second, false, 0, 1},
 		{
 			"a gap behind warnings alone is waited for as if a drain were as long as the others",
-			[][]storetest.Beat{warned("b", func(at time.Time, drain bool) bool { return at.Before(before(10)) || at.Equal(before(8)) })}, 14 * time.Second, false, 0, 1,
+			[][]storetest.Beat{warned("b", func(at time.Time, _ bool) bool { return at.Before(before(10)) || at.Equal(before(8)) })}, 14 * time.Second, false, 0, 1,
 		},
 		{"an agent that warns but drains no more holds nobody", [][]storetest.Beat{beatsOf("a", fixed(0)), warned("b", func(at time.Time, drain bool) bool { return drain && at.After(before(100)) })}, 0, false, 2, 20},
 	} {

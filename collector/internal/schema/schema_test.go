@@ -25,6 +25,7 @@ func TestMigrator(t *testing.T) {
 	ch, nats := chtest.Start(t), natstest.Start(t)
 	for name, test := range map[string]func(*testing.T, *bed){
 		"a fresh database gets everything, a second run does nothing": fresh,
+		"rows from before an upgrade have defaults in new columns":    upgraded,
 		"a changed migration is refused by name":                      changed,
 		"a newer database is refused by name":                         newer,
 		"a failed step is named and the next run goes on from there":  failedStep,
@@ -106,6 +107,29 @@ func fresh(t *testing.T, b *bed) {
 	got := b.ch.Query(t, "SELECT version, file, applied_by FROM "+b.conn.Database+".schema_migrations ORDER BY version LIMIT 1")
 	if got != "1\t0001_flows.sql\ttest build" {
 		t.Errorf("schema_migrations begins with %q", got)
+	}
+}
+
+func upgraded(t *testing.T, b *bed) {
+	all := shipped(t)
+	if _, err := b.migrator(t, all[:3]).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db := b.conn.Database
+	b.ch.Query(t, "INSERT INTO "+db+".flows (agent, interface, start, src_ip, dst_ip, src_packets, sampling) VALUES ('a', 'eth7', now64(3), '10.0.0.1', '10.0.0.2', 3, 1)")
+	b.ch.Query(t, "INSERT INTO "+db+".coverage (time, agent, sequence, interval_ms, seen_packets, recorded_packets) VALUES (now64(3), 'a', 1, 5000, 3, 3)")
+	if _, err := b.migrator(t, all).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		"SELECT interfaces, tunnel, app, src_pid, server_name, src_packets FROM " + db + ".flows": "eth7\t\t\t0\t\t3",
+		"SELECT netns, skipped_packets, reasons, seen_packets FROM " + db + ".coverage":           "\t0\t{}\t3",
+		"SELECT coverage_percent, unaccounted_packets FROM " + db + ".agents":                     "100\t0",
+		"SELECT sum(records) FROM " + db + ".flows_1m":                                            "1",
+	} {
+		if got := b.ch.Query(t, query); got != want {
+			t.Errorf("%s gives %q, want %q", query, got, want)
+		}
 	}
 }
 
