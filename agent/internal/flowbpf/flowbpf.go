@@ -58,6 +58,8 @@ type Datapath struct {
 	lastWait   time.Duration
 	glanced    [][2]featureSum // by slot and direction: what Glances read last
 	drained    []Source
+	sourceKeys []sourceKey // memory for reading sources
+	sourceRows []source
 }
 
 // constants is the map of what each instance of the programs has for itself.

@@ -73,10 +73,11 @@ func TestFeaturesCountKindsOfPackets(t *testing.T) {
 		{"UDP whose payload looks like a SYN", ether(typeIP4, ip4{proto: protoUDP}.with(udp(1, 2, 20))), 0, 0, 0, 0, false},
 		{"ARP", ether(typeARP, make([]byte, 46)), 0, 0, 0, 0, true},
 	}
+	d := load(t, nil)
+	must(t, d.Pretend(1, false))
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			d := load(t, nil)
-			must(t, d.Pretend(1, false))
+			drain(t, d) // the next packet makes an entry again
 			for range 3 {
 				mustRun(t, d, &TestRun{Frame: c.frame, Ifindex: 1})
 			}
@@ -239,4 +240,27 @@ func TestWithoutFeaturesNothingIsCounted(t *testing.T) {
 	must(t, d.Pretend(1, false))
 	scan(t, d, 10)
 	must(t, d.Glances(func(g *Glance) { t.Errorf("%+v", g) }))
+}
+
+// Sampled 1 in 16, what is told is what passed, but for chance; gaps are no longer
+// those of neighbours and are left out.
+func TestFeaturesAreScaledWherePacketsAreSampled(t *testing.T) {
+	d := load(t, nil)
+	must(t, d.Pretend(1, false))
+	must(t, d.SetSampling(16))
+	drain(t, d)
+	const n = 64_000
+	frame := ether(typeIP4, ip4{proto: protoTCP}.with(tcp(1, 2, syn, 6)))
+	must(t, d.Glances(func(*Glance) {}))
+	mustRun(t, d, &TestRun{Frame: frame, Ifindex: 1, Repeat: n})
+	g := glance(t, d, 1, Ingress)
+	_, totals := drain(t, d)
+	sent := float64(sum(totals).Seen.Packets)
+	// The number taken is binomial: n/16 with a deviation of √(n·15)/16.
+	if math.Abs(float64(g.Seen.Packets)-sent) > 4*math.Sqrt(sent*15) || g.SYN != g.Seen.Packets || g.Sizes[5] != g.Seen.Packets || g.Seen.Bytes != 60*g.Seen.Packets {
+		t.Errorf("%+v of %v packets", g, sent)
+	}
+	if g.Gaps != ([gapBuckets]uint64{}) {
+		t.Errorf("gaps %v", g.Gaps)
+	}
 }

@@ -39,7 +39,7 @@ type (
 const sourceSize = 24 + sketchSize
 
 // sourceBatch is how many sources one system call reads.
-const sourceBatch = 1024
+const sourceBatch = 512
 
 // Sources calls visit for every source of the running interval so far, in no
 // particular order. It leaves them there. The Source belongs to Sources and is
@@ -67,7 +67,7 @@ func (d *Datapath) drainSources(old uint32) error {
 	if err != nil {
 		return fmt.Errorf("drain sources: %w", err)
 	}
-	if cap(d.drained) > 4*sourceBatch && len(d.drained) < cap(d.drained)/8 {
+	if cap(d.drained) > 4096 && len(d.drained) < cap(d.drained)/8 {
 		d.drained = append([]Source(nil), d.drained...)
 	}
 	return nil
@@ -79,10 +79,12 @@ func (d *Datapath) readSources(generation uint32, remove bool, visit func(*Sourc
 	var (
 		m      = d.sources[generation]
 		cursor ebpf.MapBatchCursor
-		keys   = make([]sourceKey, sourceBatch)
-		rows   = make([]source, sourceBatch)
 		s      Source
 	)
+	if d.sourceKeys == nil {
+		d.sourceKeys, d.sourceRows = make([]sourceKey, sourceBatch), make([]source, sourceBatch)
+	}
+	keys, rows := d.sourceKeys, d.sourceRows
 	for done := false; !done; {
 		read := m.BatchLookup
 		if remove {
