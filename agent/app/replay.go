@@ -8,16 +8,17 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ebbwatch/ebbwatch/agent/internal/annotate"
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
 	"github.com/ebbwatch/ebbwatch/agent/internal/doctor"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/replay"
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 // replayOutput takes the records and the totals of a replay.
@@ -72,17 +73,19 @@ func (o *replayOptions) run(ctx context.Context, files []string, out replayOutpu
 	if err := doctor.Privileges(); err != nil {
 		return err
 	}
-	cfg := flowbpf.Config{MaxFlows: o.maxFlows, MaxInterfaces: 1, MaxSources: 1, NoFeatures: true, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
-	datapath, err := flowbpf.Load(cfg, slog.New(slog.DiscardHandler))
+	silent := slog.New(slog.DiscardHandler)
+	datapath, err := flowbpf.Load(replay.DatapathConfig(o.maxFlows), silent)
 	if err != nil {
 		return fmt.Errorf("%w (the doctor command tells what this kernel lacks)", err)
 	}
 	defer func() { err = errors.Join(err, datapath.Close()) }()
-	r, err := replay.New(replay.Config{Interval: o.interval, MaxFlows: int(o.maxFlows), KeepGoing: o.keepGoing}, conn.DefaultConfig(), datapath, out)
+	r, err := replay.New(replay.Config{Interval: o.interval, MaxFlows: int(o.maxFlows), KeepGoing: o.keepGoing}, replay.Parts{
+		Conversations: conn.DefaultConfig(), Datapath: datapath, Annotator: annotate.New(annotate.Sources{Hints: datapath}, ops.NewRegistry(), silent), Sink: out,
+	})
 	if err != nil {
 		return err
 	}
-	defer pin()()
+	defer replay.Pin()()
 	var problems []error
 	for _, file := range files {
 		problem := o.file(ctx, r, file, stdin, stderr)
@@ -150,33 +153,4 @@ func progress(f *os.File, stderr io.Writer) (show func(int64), remove func()) {
 				fmt.Fprint(terminal, "\r\033[K")
 			}
 		}
-}
-
-// pin keeps the calling goroutine on one CPU, and returns what lets
-// it go: flow entries belong to a CPU, so on one there is one entry for each
-// conversation. Where it is not allowed, the drain merges what CPUs counted.
-func pin() (release func()) {
-	runtime.LockOSThread()
-	release = runtime.UnlockOSThread
-	var before, one unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return release
-	}
-	cpu := -1
-	for i := range len(before) * 64 { // the highest: interrupts often go to the lowest
-		if before.IsSet(i) {
-			cpu = i
-		}
-	}
-	if cpu < 0 {
-		return release
-	}
-	one.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &one); err != nil {
-		return release
-	}
-	return func() {
-		_ = unix.SchedSetaffinity(0, &before) // at worst it stays on its CPU
-		runtime.UnlockOSThread()
-	}
 }

@@ -112,8 +112,8 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 	if (ebb_replay)
 		ebb_replay_earlier(flow, skb, p, side);
 	first = !flow->side[side].packets;
-	if (ebb_health && (__u8)p->tags == EBB_IPPROTO_TCP)
-		ebb_tcp_track(skb, flow, p, f->packets, side, first);
+	if (ebb_health && p->flags)
+		ebb_tcp_track(skb, flow, p, f->packets, side);
 	if ((ebb_owner | ebb_health) &&
 	    (first || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
 		ebb_socket_note(skb, p, flow, side | egress << 1 | (__u32)f->ip6 << 2);

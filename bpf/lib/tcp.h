@@ -37,13 +37,9 @@ static __always_inline void ebb_tcp_round_trip(struct __sk_buff *skb, struct ebb
 	peer->sample_at = 0;
 }
 
-/*
- * Called for each TCP packet with a whole header, before it is counted. Returns
- * nothing; first says that the side has sent nothing in this entry yet.
- */
+/* Called for each TCP packet whose flags are known, before it is counted. */
 static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow *flow,
-					  const struct ebb_packet *p, __u32 packets, __u32 side,
-					  bool first)
+					  const struct ebb_packet *p, __u32 packets, __u32 side)
 {
 	struct ebb_side *own = &flow->tcp[side & 1], *peer = &flow->tcp[(side & 1) ^ 1];
 	__u16 control = p->flags & (EBB_TCP_SYN | EBB_TCP_FIN | EBB_TCP_RST);
@@ -61,12 +57,16 @@ static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow
 		len += (p->flags & EBB_TCP_SYN) ? 1 : 0;
 		len += (p->flags & EBB_TCP_FIN) ? 1 : 0;
 	}
-	if (!len)
-		return;
-	if (first) {
+	/*
+	 * Nothing to compare with: the entry's first segment of the side, by chance
+	 * another, or a SYN that is not the one before and so begins anew.
+	 */
+	if (!own->next_seq || ((p->flags & EBB_TCP_SYN) && p->seq + len != own->next_seq)) {
 		own->next_seq = p->seq + len;
 		return;
 	}
+	if (!len)
+		return;
 	__s32 ahead = p->seq - own->next_seq; /* 0: just what was due */
 
 	if (ahead < 0) {

@@ -26,11 +26,11 @@ func (h hosts) v6(host byte) netip.Addr {
 
 // caseOf is the inverse of hosts.
 func caseOf(a netip.Addr) int {
-	if b := a.AsSlice(); a.Is4() {
+	b := a.AsSlice()
+	if a.Is4() {
 		return int(b[1])<<8 | int(b[2])
-	} else {
-		return int(b[6])<<8 | int(b[7])
 	}
+	return int(b[6])<<8 | int(b[7])
 }
 
 // ip4 and ip6 are headers from host 1 to host 2, in4 and in6 the same for

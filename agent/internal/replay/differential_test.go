@@ -24,6 +24,9 @@ func (s *talks) Record(f *ebbwatch.Flow) error {
 	key, src := talkKey{
 		a: f.Src, b: f.Dst, aPort: f.SrcPort, bPort: f.DstPort, proto: f.Proto, vlan: f.VLAN, tunnel: f.Tunnel, tunnelID: f.TunnelID,
 	}.oriented()
+	if f.Proto == ebbwatch.ProtoTCP {
+		s.health(key, src, f)
+	}
 	if f.SrcPackets+f.DstPackets == 0 {
 		return nil // the end of a conversation that went silent
 	}
@@ -44,13 +47,30 @@ func (s *talks) Record(f *ebbwatch.Flow) error {
 	return nil
 }
 
+// health sums up what TCP went through.
+func (s *talks) health(key talkKey, src int, f *ebbwatch.Flow) {
+	k := s.tcp[key]
+	if k == nil {
+		k = &tcpTalk{}
+		s.tcp[key] = k
+	}
+	for side, h := range [2]ebbwatch.Health{f.SrcHealth, f.DstHealth} {
+		k.retransmits[side^src] += h.Retransmits
+		k.zeroWindows[side^src] += h.ZeroWindows
+		k.resets[side^src] += h.Resets
+	}
+	k.handshakeUS += f.HandshakeUS
+	k.state, k.opener = f.ConnState, src
+	k.openerKnown = f.Initiator == ebbwatch.InitiatorSYN
+}
+
 const mapSize = 65536
 
 // replayed sums up a capture by replay.
-func replayed(t *testing.T, datapath Datapath, file string) *account {
+func replayed(t *testing.T, datapath Datapath, interval time.Duration, file string) *account {
 	t.Helper()
 	s := &talks{*newAccount()}
-	r, err := New(Config{Interval: 5 * time.Second, MaxFlows: mapSize}, conn.DefaultConfig(), datapath, s)
+	r, err := New(Config{Interval: interval, MaxFlows: mapSize}, Parts{Conversations: conn.DefaultConfig(), Datapath: datapath, Sink: s})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +79,7 @@ func replayed(t *testing.T, datapath Datapath, file string) *account {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	defer Pin()()
 	if err := r.File(t.Context(), file, f, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +144,7 @@ func writeTemp(t *testing.T, name string, data []byte) string {
 // may differ, and must.
 func checkCorpus(t *testing.T, file string, all []specimen) {
 	needRoot(t)
-	want, have := reference(t, file), replayed(t, load(t, mapSize), file)
+	want, have := reference(t, file), replayed(t, load(t, mapSize), 5*time.Second, file)
 	reasons := differenceReasons(t)
 	differ := map[string][]difference{}
 	for _, d := range compareAccounts(want, have) {
@@ -144,6 +165,11 @@ func checkCorpus(t *testing.T, file string, all []specimen) {
 	}
 	for name, d := range differ {
 		t.Errorf("%s: %v", name, d)
+	}
+	for key, w := range want.tcp {
+		if h := have.tcp[key]; h != nil && (h.zeroWindows != w.zeroWindows || h.resets != w.resets) {
+			t.Errorf("%s: closed windows %v and resets %v, want %v and %v", describe(all, key.a), h.zeroWindows, h.resets, w.zeroWindows, w.resets)
+		}
 	}
 }
 
@@ -168,34 +194,41 @@ func TestFramesOfAllLinkTypesAreWhatTsharkSees(t *testing.T) {
 // captures is a folder of captures that is no part of this repository.
 const captures = "../../../../shared/data/pcap"
 
-func TestCapturesAreWhatTsharkSees(t *testing.T) {
+// eachCapture calls test for each of them.
+func eachCapture(t *testing.T, test func(t *testing.T, path string)) {
+	t.Helper()
 	if _, err := os.Stat(captures); err != nil {
 		t.Skip("no captures at", captures)
 	}
-	needRoot(t)
-	datapath := load(t, mapSize)
 	err := filepath.WalkDir(captures, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !slices.Contains([]string{".pcap", ".pcapng", ".trace", ".cap"}, filepath.Ext(path)) {
-			return err
+		if err == nil && !d.IsDir() && slices.Contains([]string{".pcap", ".pcapng", ".trace", ".cap"}, filepath.Ext(path)) {
+			t.Run(filepath.Base(path), func(t *testing.T) { test(t, path) })
 		}
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			want, have := reference(t, path), replayed(t, datapath, path)
-			differ := compareAccounts(want, have)
-			for _, d := range differ[:min(len(differ), 5)] {
-				t.Error(d)
-			}
-			if len(differ) > 0 {
-				t.Errorf("%d of %d conversations differ", len(differ), len(want.talks))
-			}
-			if want.refused != have.refused {
-				t.Errorf("refused: tshark %+v, replay %+v", want.refused, have.refused)
-			}
-		})
-		return nil
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestCapturesAreWhatTsharkSees(t *testing.T) {
+	needRoot(t)
+	datapath := load(t, mapSize)
+	eachCapture(t, func(t *testing.T, path string) {
+		want, have := reference(t, path), replayed(t, datapath, 5*time.Second, path)
+		differ := compareAccounts(want, have)
+		for _, d := range differ[:min(len(differ), 5)] {
+			t.Error(d)
+		}
+		if len(differ) > 0 {
+			t.Errorf("%d of %d conversations differ", len(differ), len(want.talks))
+		}
+		if want.refused != have.refused {
+			t.Errorf("refused: tshark %+v, replay %+v", want.refused, have.refused)
+		}
+		// Retransmissions are seen within an interval: the longer, the more.
+		checkHealth(t, path, want, replayed(t, datapath, maxInterval, path))
+	})
 }
 
 // differenceReasons returns the reasons why tshark and replay may disagree about
@@ -207,7 +240,6 @@ func differenceReasons(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(string(text), "| reason | tshark |")
-	table, _, _ = strings.Cut(table, "\n\n")
 	var reasons []string
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllStringSubmatch(table, -1) {
 		reasons = append(reasons, row[1])

@@ -66,7 +66,7 @@ func TestMemoryDoesNotGrowWithTheCapture(t *testing.T) {
 	conversations := conn.DefaultConfig()
 	conversations.MaxConversations = 16384
 	var out counter
-	r, err := New(Config{Interval: 5 * time.Second, MaxFlows: maxFlows}, conversations, load(t, maxFlows), &out)
+	r, err := New(Config{Interval: 5 * time.Second, MaxFlows: maxFlows}, Parts{Conversations: conversations, Datapath: load(t, maxFlows), Sink: &out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func BenchmarkReplay(b *testing.B) {
 		b.Skip("loads programs")
 	}
 	var out counter
-	r, err := New(Config{Interval: 5 * time.Second, MaxFlows: 65536}, conn.DefaultConfig(), load(b, 65536), &out)
+	r, err := New(Config{Interval: 5 * time.Second, MaxFlows: 65536}, Parts{Conversations: conn.DefaultConfig(), Datapath: load(b, 65536), Sink: &out})
 	if err != nil {
 		b.Fatal(err)
 	}

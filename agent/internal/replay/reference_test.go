@@ -136,14 +136,13 @@ type walker struct {
 
 // level is one IP packet: the outermost, or one in a tunnel.
 type level struct {
-	key                  talkKey
-	ports, later, first  bool
-	flags                uint16
-	icmpType, icmpCode   uint8
-	fragment             string // names the datagram
-	transport            bool   // of a protocol with ports
-	typed                bool   // type and code of ICMP were there
-	unreadable, complete bool
+	key                 talkKey
+	ports, later, first bool
+	flags               uint16
+	icmpType, icmpCode  uint8
+	fragment            string // names the datagram
+	typed               bool   // type and code of ICMP were there
+	unreadable          bool
 }
 
 // verdict is what a packet belongs to.

@@ -55,6 +55,29 @@ type Datapath interface {
 	Entries() (int, error)
 }
 
+// Annotator adds to records what conversations say: a *annotate.Annotator.
+type Annotator interface {
+	// Collect takes what packets said out of the kernel's buffer.
+	Collect()
+	Annotate(*conn.Record)
+	// End forgets what was told.
+	End(emit func(*ebbwatch.Flow))
+}
+
+// DatapathConfig is how a datapath is loaded for a Replay: as the agent's, with
+// maxFlows entries in a flow map, and without what belongs to a host's live
+// traffic: sockets and early warnings.
+func DatapathConfig(maxFlows uint32) flowbpf.Config {
+	cfg := flowbpf.DefaultConfig()
+	cfg.MaxFlows, cfg.MaxInterfaces, cfg.MaxSources, cfg.Replay = maxFlows, 1, 1, true
+	cfg.Owner, cfg.NoFeatures = false, true
+	return cfg
+}
+
+// collectEvery is after how many frames the annotator collects: so many hints
+// of the largest size, a page and a little, fit into the default buffer.
+const collectEvery = 512
+
 // Sink takes the records, in order of their start within an interval. A record
 // is valid until Record returns.
 type Sink interface {
@@ -64,11 +87,10 @@ type Sink interface {
 // Replay is one stream of packets, from one or several captures. It is not safe
 // for concurrent use.
 type Replay struct {
-	cfg      Config
-	datapath Datapath
-	table    *conn.Table
-	sink     Sink
-	totals   Totals
+	cfg    Config
+	parts  Parts
+	table  *conn.Table
+	totals Totals
 
 	framer  framer
 	run     flowbpf.TestRun
@@ -85,15 +107,24 @@ type Replay struct {
 	sinkErr  error
 }
 
+// Parts are what a Replay works with.
+type Parts struct {
+	Conversations conn.Config
+	Datapath      Datapath
+	Annotator     Annotator // may be nil
+	Sink          Sink
+}
+
 // New returns a Replay of which nothing has happened yet.
-func New(cfg Config, conversations conn.Config, datapath Datapath, sink Sink) (*Replay, error) {
+func New(cfg Config, parts Parts) (*Replay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := conversations.Validate(); err != nil {
+	if err := parts.Conversations.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Replay{cfg: cfg, datapath: datapath, sink: sink, room: cfg.MaxFlows, totals: newTotals()}
+	r := &Replay{cfg: cfg, parts: parts, room: cfg.MaxFlows, totals: newTotals()}
+	conversations := parts.Conversations
 	conversations.EverySighting = true
 	r.table = conn.NewTable(conversations, file{r})
 	return r, nil
@@ -172,13 +203,16 @@ func (r *Replay) push(frame []byte, p *capture.Packet) error {
 		r.totals.refuse(reasonCut, p.Length)
 		return nil
 	}
-	if err := r.datapath.Run(&r.run); errors.Is(err, unix.EINVAL) && insideHeader(frame) {
+	if err := r.parts.Datapath.Run(&r.run); errors.Is(err, unix.EINVAL) && insideHeader(frame) {
 		r.totals.refuse(reasonCut, p.Length)
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if r.pushed++; r.pushed < r.room {
+	if r.pushed++; r.pushed%collectEvery == 0 && r.parts.Annotator != nil {
+		r.parts.Annotator.Collect()
+	}
+	if r.pushed < r.room {
 		return nil
 	}
 	return r.makeRoom()
@@ -191,7 +225,7 @@ func insideHeader(frame []byte) bool { return len(frame) < etherHeaderSize+40 }
 // makeRoom drains before the interval ends if a flow map could overflow soon. A
 // frame makes one entry at most, so the maps need not be counted often.
 func (r *Replay) makeRoom() error {
-	n, err := r.datapath.Entries()
+	n, err := r.parts.Datapath.Entries()
 	if err != nil {
 		return err
 	}
@@ -248,7 +282,7 @@ func (r *Replay) drain(ns int64) error {
 // collect empties the datapath.
 func (r *Replay) collect() error {
 	r.entries, r.order, r.recorded = r.entries[:0], r.order[:0], Count{}
-	totals, err := r.datapath.Drain(func(group []flowbpf.Entry) {
+	totals, err := r.parts.Datapath.Drain(func(group []flowbpf.Entry) {
 		for i := range group {
 			r.order = append(r.order, int32(len(r.entries)))
 			r.entries = append(r.entries, group[i])
@@ -257,9 +291,15 @@ func (r *Replay) collect() error {
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
+	if r.parts.Annotator != nil {
+		r.parts.Annotator.Collect()
+	}
 	slices.SortFunc(r.order, func(a, b int32) int { return compare(&r.entries[a], &r.entries[b]) })
 	for _, i := range r.order {
-		r.table.Observe(r.entries[i:i+1], func(c *conn.Record) { r.emit(&c.Flow) })
+		r.table.Observe(r.entries[i:i+1], r.annotate)
+	}
+	if r.parts.Annotator != nil {
+		r.parts.Annotator.End(r.emit)
 	}
 	return r.totals.account(totals, r.recorded)
 }
@@ -279,10 +319,17 @@ func (f file) Name(flowbpf.Place) string       { return f.r.name }
 func (f file) NetNS(flowbpf.Place) string      { return "" }
 func (f file) Related(_, _ flowbpf.Place) bool { return false }
 
+func (r *Replay) annotate(c *conn.Record) {
+	if r.parts.Annotator != nil {
+		r.parts.Annotator.Annotate(c)
+	}
+	r.emit(&c.Flow)
+}
+
 func (r *Replay) emit(f *ebbwatch.Flow) {
 	r.totals.record(f)
 	r.recorded.add(f.SrcPackets+f.DstPackets, f.SrcBytes+f.DstBytes)
 	if r.sinkErr == nil {
-		r.sinkErr = r.sink.Record(f)
+		r.sinkErr = r.parts.Sink.Record(f)
 	}
 }

@@ -39,8 +39,7 @@ func needRoot(t *testing.T) {
 
 func load(t testing.TB, maxFlows int) *flowbpf.Datapath {
 	t.Helper()
-	cfg := flowbpf.Config{MaxFlows: uint32(maxFlows), MaxInterfaces: 1, MaxSources: 1, NoFeatures: true, Attach: flowbpf.AttachAuto, Replay: true, Health: true, Tunnels: flowbpf.DefaultTunnels(), HintBytes: 1 << 20}
-	d, err := flowbpf.Load(cfg, slog.New(slog.DiscardHandler))
+	d, err := flowbpf.Load(DatapathConfig(uint32(maxFlows)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +77,7 @@ func (s setup) run(t *testing.T) (flows []ebbwatch.Flow, totals *Totals, err err
 		s.maxFlows = 1024
 	}
 	var out sink
-	r, err := New(Config{Interval: s.interval, MaxFlows: s.maxFlows, KeepGoing: s.keepGoing}, conn.DefaultConfig(), load(t, s.maxFlows), &out)
+	r, err := New(Config{Interval: s.interval, MaxFlows: s.maxFlows, KeepGoing: s.keepGoing}, Parts{Conversations: conn.DefaultConfig(), Datapath: load(t, s.maxFlows), Sink: &out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +275,7 @@ func TestWhatIsCutInsideTheHeadersIsRefused(t *testing.T) {
 
 func TestAnIntervalOutOfRangeIsRefused(t *testing.T) {
 	for _, interval := range []time.Duration{0, time.Millisecond, time.Hour} {
-		if _, err := New(Config{Interval: interval}, conn.DefaultConfig(), nil, nil); err == nil {
+		if _, err := New(Config{Interval: interval}, Parts{Conversations: conn.DefaultConfig()}); err == nil {
 			t.Errorf("interval %v is accepted", interval)
 		}
 	}

@@ -8,12 +8,13 @@ import (
 // tcpTalk is what a TCP conversation went through: of the reference by its
 // segments and tshark's analysis, of replay by its records.
 type tcpTalk struct {
-	segments                         []segmentSeen
-	retransmits, outOfOrder          [2]uint32
-	zeroWindows, resets              [2]uint32
-	handshakeUS                      uint32
-	state                            ebbwatch.ConnState
-	records, conversations, unbroken int
+	segments                []segmentSeen // of the reference only
+	retransmits, outOfOrder [2]uint32     // out of order: of the reference only
+	zeroWindows, resets     [2]uint32
+	handshakeUS             uint32
+	state                   ebbwatch.ConnState
+	opener                  int // the side that is Flow.Src
+	openerKnown             bool
 }
 
 // segmentSeen is one TCP segment.
@@ -44,8 +45,8 @@ func (k *tcpTalk) longestSilence() (most int64) {
 	return most
 }
 
-// opener returns the side that opened the conversation, and whether that is known.
-func (k *tcpTalk) opener() (side int, known bool) {
+// opened returns the side that opened the conversation, and whether that is known.
+func (k *tcpTalk) opened() (side int, known bool) {
 	for _, s := range k.segments {
 		if s.flags&ct.SYN != 0 {
 			if s.flags&ct.ACK != 0 {
@@ -60,7 +61,7 @@ func (k *tcpTalk) opener() (side int, known bool) {
 // handshake returns the microseconds from the opener's first SYN to its first
 // ACK of the SYN-ACK, 0 if that was not seen.
 func (k *tcpTalk) handshake() uint32 {
-	opener, _ := k.opener()
+	opener, _ := k.opened()
 	var syn int64
 	answered := false
 	for _, s := range k.segments {
@@ -90,11 +91,12 @@ const (
 // connState moves both endpoints' states segment by segment, as Zeek's analyzer
 // does, and names the result as its base/protocols/conn/main.zeek does.
 func (k *tcpTalk) connState() ebbwatch.ConnState {
-	opener, _ := k.opener()
+	opener, _ := k.opened()
 	var state [2]int
-	var onlySYN = true // of the opener: nothing but SYN before its RST
+	syn, onlySYN := false, true // of the opener: nothing but SYN before its RST
 	for _, s := range k.segments {
 		own, peer := &state[s.side], &state[1-s.side]
+		syn = syn || s.side == opener && s.flags&(ct.SYN|ct.ACK) == ct.SYN
 		if s.side == opener && s.flags&(ct.SYN|ct.RST) == 0 || s.flags&(ct.SYN|ct.ACK) == ct.SYN|ct.ACK && s.side == opener {
 			onlySYN = false
 		}
@@ -126,7 +128,7 @@ func (k *tcpTalk) connState() ebbwatch.ConnState {
 			zeekOpen(own, peer)
 		}
 	}
-	return zeekName(state[opener], state[1-opener], onlySYN)
+	return zeekName(state[opener], state[1-opener], syn && onlySYN)
 }
 
 // zeekOpen is what a segment without SYN and RST does to the states.
