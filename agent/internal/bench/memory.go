@@ -141,7 +141,8 @@ const agentAddress = "127.0.0.1:8461"
 
 func startAgent(path, url string) (*process, error) {
 	p := &process{cmd: exec.Command(path, "run"), log: new(bytes.Buffer)}
-	p.cmd.Env = append(os.Environ(), "EBBWATCH_NAME=bench", "EBBWATCH_NATS_URL="+url, "EBBWATCH_LISTEN="+agentAddress)
+	p.cmd.Env = append(os.Environ(), "EBBWATCH_NAME=bench", "EBBWATCH_NATS_URL="+url, "EBBWATCH_LISTEN="+agentAddress,
+		"EBBWATCH_SPOOL_DIR=") // the host's own agent may have the usual one
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the agent: %w", err)
