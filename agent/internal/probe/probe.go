@@ -9,19 +9,16 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
 
 const (
-	flagUp       = unix.IFF_UP
-	flagLoopback = unix.IFF_LOOPBACK
-
 	// resync is how often the interfaces are listed without an event: a netlink
 	// socket that overflows loses events.
 	resync = 30 * time.Second
@@ -49,6 +46,7 @@ type Probe struct {
 
 	attachFailures prometheus.Counter
 	names          *names
+	relations      atomic.Pointer[relations] // made anew by each sync
 
 	mu       sync.Mutex
 	attached map[int]string    // by index
@@ -88,8 +86,9 @@ func (p *Probe) Name(place flowbpf.Place) string { return p.names.get(place.Ifin
 // NetNS returns the name of the place's network namespace, "" for the agent's own.
 func (p *Probe) NetNS(flowbpf.Place) string { return "" }
 
-// Related reports whether the two interfaces see the same packets.
-func (p *Probe) Related(_, _ flowbpf.Place) bool { return false }
+// Related reports whether the two interfaces see the same packets, for what the
+// last look at them found: see relations.
+func (p *Probe) Related(a, b flowbpf.Place) bool { return p.relations.Load().related(a, b) }
 
 // Drained tells that a drain is complete. The names of interfaces that went
 // before it are forgotten two drains later.
@@ -194,6 +193,7 @@ func (p *Probe) sync() error {
 	for _, l := range links {
 		present[l.Attrs().Index] = l.Attrs().Name
 	}
+	p.relations.Store(relate(devices(0, links, func(int) (uint32, bool) { return 0, false })))
 	wanted := choose(&p.cfg, links)
 	p.mu.Lock()
 	defer p.mu.Unlock()
