@@ -124,7 +124,7 @@ SELECT
     countIf(first AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH')) AS failed,
     uniq(peer) AS peers,
     uniqExact(pid) AS processes,
-    topK(3)(if(role = 'client' AND server_name != '', server_name, '')) AS names,
+    topKIf(3)(server_name, role = 'client' AND server_name != '') AS names,
     sum(resent) AS retransmits,
     sum(lost) AS drops
 FROM
@@ -155,7 +155,7 @@ SELECT
     countIf(first AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH')) AS failed,
     uniq(peer) AS peers,
     uniqExact(pid) AS processes,
-    topK(3)(if(role = 'client' AND server_name != '', server_name, '')) AS names,
+    topKIf(3)(server_name, role = 'client' AND server_name != '') AS names,
     sum(resent) AS retransmits,
     sum(lost) AS drops
 FROM
