@@ -27,8 +27,9 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
-// Datapath is a loaded set of programs and maps. Attach, Detach, Drain, Full
-// and MapBytes may be called from several goroutines; Close must be the last call.
+// Datapath is a loaded set of programs and maps. Attach, Detach, Drain, Full,
+// MapBytes, Glances and Sources may be called from several goroutines; Close must
+// be the last call.
 type Datapath struct {
 	cfg  Config
 	log  *slog.Logger

@@ -126,3 +126,14 @@ func FuzzEstimate(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkEstimate(b *testing.B) {
+	var registers [sketchSize]uint8
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		addHash(&registers, random.Uint64())
+	}
+	for b.Loop() {
+		estimate(&registers)
+	}
+}

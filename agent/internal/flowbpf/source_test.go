@@ -280,3 +280,13 @@ func TestEstimateHoldsForManyScans(t *testing.T) {
 		t.Errorf("%d estimates are below the truth, %d above", below, above)
 	}
 }
+
+// What a second of warning costs in a flood from forged addresses.
+func BenchmarkSources(b *testing.B) {
+	d := load(b, func(c *Config) { c.MaxFlows = 1 })
+	spoof(b, d, 20_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		must(b, d.Sources(func(*Source) {}))
+	}
+}
