@@ -360,7 +360,60 @@ func tcpSpecimens() []specimen {
 		s := ct.Segment{Sport: 4000, Dport: 80, Flags: ct.SYN, Options: []byte{2, 0, 0, 0, 3, 0, 0, 0}}
 		return eth4(h.ip4(ct.TCP).With(s.Bytes()))
 	}}
-	return []specimen{flags, options}
+	return append([]specimen{flags, options}, healthSpecimens()...)
+}
+
+// sent is one segment of a conversation between hosts 1 and 2.
+type sent struct {
+	back     bool
+	flags    uint16
+	seq, ack uint32
+	payload  int
+	closed   bool // the window
+}
+
+func talkOf(name string, segments ...sent) specimen {
+	return specimen{name: name, frames: func(h hosts) [][]byte {
+		var frames [][]byte
+		for _, s := range segments {
+			window := uint16(1000)
+			if s.closed {
+				window = 0
+			}
+			p, seg := h.ip4(ct.TCP), ct.Segment{Sport: 4000, Dport: 80, Flags: s.flags, Seq: s.seq, Ack: s.ack, Window: window, Payload: make([]byte, s.payload)}
+			if s.back {
+				p, seg.Sport, seg.Dport = h.back4(ct.TCP), 80, 4000
+			}
+			frames = append(frames, eth4(p.With(seg.Bytes()))...)
+		}
+		return frames
+	}}
+}
+
+// healthSpecimens are conversations whose segments get lost, whose windows
+// close, and whose sequence numbers are above 2^31, where comparisons go wrong.
+func healthSpecimens() []specimen {
+	const a, b = 3_000_000_000, 4_294_967_200 // b wraps
+	open := []sent{{flags: ct.SYN, seq: a}, {back: true, flags: ct.SYN | ct.ACK, seq: b, ack: a + 1}, {flags: ct.ACK, seq: a + 1, ack: b + 1}}
+	with := func(rest ...sent) []sent { return slices.Concat(open, rest) }
+	var wrapped uint32 = b
+	wrapped += 1 + 500
+	return []specimen{
+		talkOf("a conversation without losses", with(sent{flags: ct.ACK | ct.PSH, seq: a + 1, ack: b + 1, payload: 100}, sent{back: true, flags: ct.ACK | ct.PSH, seq: b + 1, ack: a + 101, payload: 500},
+			sent{flags: ct.ACK, seq: a + 101, ack: wrapped}, sent{back: true, flags: ct.ACK, seq: wrapped, ack: a + 101, payload: 10})...),
+		talkOf("a segment sent twice", with(sent{flags: ct.ACK, seq: a + 1, ack: b + 1, payload: 100}, sent{flags: ct.ACK, seq: a + 1, ack: b + 1, payload: 100})...),
+		talkOf("a SYN sent three times", sent{flags: ct.SYN, seq: a}, sent{flags: ct.SYN, seq: a}, sent{flags: ct.SYN, seq: a}),
+		talkOf("a SYN-ACK sent twice", open[0], open[1], open[1], open[2]),
+		talkOf("SYNs with other sequence numbers, up and down", sent{flags: ct.SYN, seq: a}, sent{flags: ct.SYN, seq: 5}, sent{flags: ct.SYN, seq: a + 99}, sent{flags: ct.SYN, seq: 7}),
+		talkOf("a side whose first segment is an ACK", sent{back: true, flags: ct.ACK, seq: b + 1, ack: a, payload: 9}, sent{flags: ct.ACK, seq: a, ack: b + 10}, sent{flags: ct.ACK | ct.PSH, seq: a, ack: b + 10, payload: 24}, sent{flags: ct.FIN | ct.ACK, seq: a + 24, ack: b + 10}),
+		talkOf("a FIN sent twice", with(sent{flags: ct.FIN | ct.ACK, seq: a + 1, ack: b + 1}, sent{flags: ct.FIN | ct.ACK, seq: a + 1, ack: b + 1})...),
+		talkOf("a closed window that opens", with(sent{back: true, flags: ct.ACK, seq: b + 1, ack: a + 1, closed: true}, sent{back: true, flags: ct.ACK, seq: b + 1, ack: a + 1, closed: true}, sent{back: true, flags: ct.ACK, seq: b + 1, ack: a + 1})...),
+		talkOf("a refused connection", open[0], sent{back: true, flags: ct.RST | ct.ACK, ack: a + 1, closed: true}),
+		talkOf("a connection that is reset by both", with(sent{flags: ct.RST, seq: a + 1, closed: true}, sent{back: true, flags: ct.RST, seq: b + 1, closed: true})...),
+		{name: "the beginning of TCP headers alone", cut: 40, frames: func(h hosts) [][]byte {
+			return eth4(h.ip4(ct.TCP).With(tcp(ct.SYN)), h.ip4(ct.TCP).With(tcp(ct.ACK)))
+		}},
+	}
 }
 
 // corpus is a capture of all specimens, by case, with times that only nanoseconds hold.

@@ -166,9 +166,13 @@ func checkCorpus(t *testing.T, file string, all []specimen) {
 	for name, d := range differ {
 		t.Errorf("%s: %v", name, d)
 	}
-	for key, w := range want.tcp {
-		if h := have.tcp[key]; h != nil && (h.zeroWindows != w.zeroWindows || h.resets != w.resets) {
-			t.Errorf("%s: closed windows %v and resets %v, want %v and %v", describe(all, key.a), h.zeroWindows, h.resets, w.zeroWindows, w.resets)
+	for key, h := range have.tcp {
+		w, name := want.tcp[key], describe(all, key.a)
+		if w == nil {
+			w = &tcpTalk{} // no segment whose flags are known
+		}
+		if h.zeroWindows != w.zeroWindows || h.resets != w.resets || h.retransmits != w.sentAgain() {
+			t.Errorf("%s: closed windows %v, resets %v, retransmissions %v, want %v, %v, %v", name, h.zeroWindows, h.resets, h.retransmits, w.zeroWindows, w.resets, w.sentAgain())
 		}
 	}
 }

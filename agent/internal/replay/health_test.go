@@ -29,6 +29,11 @@ func retransmissionsThatDiffer() map[string]map[string]string {
 	}
 }
 
+// sentAgain returns what replay calls retransmissions.
+func (k *tcpTalk) sentAgain() [2]uint32 {
+	return [2]uint32{k.retransmits[0] + k.outOfOrder[0], k.retransmits[1] + k.outOfOrder[1]}
+}
+
 // checkHealth holds what replay says of TCP conversations against tshark's
 // analysis, Zeek's state machine, and the segments themselves.
 func checkHealth(t *testing.T, path string, want, have *account) {
@@ -57,7 +62,7 @@ func checkHealth(t *testing.T, path string, want, have *account) {
 		if side, known := w.opened(); side != h.opener || known != h.openerKnown {
 			t.Errorf("%s: opened by side %d (%v), want %d (%v)", key, h.opener, h.openerKnown, side, known)
 		}
-		sent := [2]uint32{w.retransmits[0] + w.outOfOrder[0], w.retransmits[1] + w.outOfOrder[1]}
+		sent := w.sentAgain()
 		switch reason := differ[key.String()]; {
 		case reason == "" && h.retransmits != sent:
 			t.Errorf("%s: %d retransmissions, want %d", key, h.retransmits, sent)
