@@ -116,6 +116,7 @@ struct skb_shared_info {
 
 /* Headers, tail and end are offsets from head, on all 64-bit kernels. */
 struct sk_buff {
+	struct sock *sk;
 	unsigned int len;
 	__be16 protocol;
 	__u16 network_header;

@@ -16,6 +16,8 @@
 
 #define EBB_LOSS_E2BIG	  7
 #define EBB_NO_HEADER	  0xffff /* an offset that is not set */
+#define EBB_TCP_MIN	  20	 /* bytes of the header without options */
+#define EBB_TCP_OFFSET	  12	 /* where its own length is, before the flags */
 #define EBB_LOSS_REASONS  4
 #define EBB_KNOWN_REASONS 256
 
@@ -57,6 +59,12 @@ struct ebb_loss_rest {
 /* 1 for the reasons that are no loss to anybody. */
 volatile const __u8 ebb_ignored[EBB_KNOWN_REASONS] = {};
 
+/* The number of the reason NOT_SPECIFIED. */
+volatile const __u32 ebb_unspecified = 0xffffffff;
+
+/* The kernel has no other reason for what a socket that closes leaves unread. */
+volatile const __u8 ebb_purge_unnamed = 0;
+
 __u32 ebb_loss_generation = 0;
 __u32 ebb_loss_full[2] = {};
 
@@ -97,6 +105,7 @@ struct ebb_path {
 	__u64 dst[2];
 	__be16 sport;
 	__be16 dport;
+	__u32 transport; /* offset of the header from the skb's head; 0: not read */
 	__u8 proto;
 };
 
@@ -194,6 +203,7 @@ static __always_inline void ebb_path_ports(struct ebb_path *p, const struct sk_b
 	if (later || offset + sizeof(ports) > skb->tail ||
 	    bpf_probe_read_kernel(ports, sizeof(ports), skb->head + offset))
 		return;
+	p->transport = offset;
 	p->sport = ports[0];
 	p->dport = ports[1];
 }
@@ -267,6 +277,31 @@ static __always_inline bool ebb_is_ignored(__u32 reason)
 	return reason < EBB_KNOWN_REASONS && ebb_ignored[ebb_bound(reason, EBB_KNOWN_REASONS)];
 }
 
+/*
+ * Segments that the kernel frees without a reason in the ordinary course of a
+ * connection: a FIN or an ACK in TIME_WAIT (discard_it in net/ipv4/tcp_ipv4.c),
+ * and, where there is no better reason, those unread in the queue of a socket
+ * that closes. SYNs are not among them.
+ */
+static __always_inline bool ebb_is_ordinary(const struct sk_buff *skb, const struct ebb_path *p,
+					    __u32 size, __u32 reason)
+{
+	const struct sock *sk = skb->sk;
+	__u8 offset_flags[2];
+	__u32 header;
+
+	if (reason != ebb_unspecified || p->proto != EBB_IPPROTO_TCP || !p->transport)
+		return false;
+	if (ebb_purge_unnamed && sk && sk->__sk_common.skc_dport == p->sport)
+		return true;
+	if (p->transport + EBB_TCP_MIN > skb->tail ||
+	    bpf_probe_read_kernel(offset_flags, sizeof(offset_flags),
+				  skb->head + p->transport + EBB_TCP_OFFSET))
+		return false;
+	header = p->transport - skb->network_header + (offset_flags[0] >> 4) * 4;
+	return size <= header && !(offset_flags[1] & EBB_TCP_SYN);
+}
+
 static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 {
 	__u32 at = skb->network_header;
@@ -274,7 +309,7 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 	struct ebb_path path = {};
 	struct ebb_loss_rest *rest;
 	struct ebb_loss *loss;
-	__u32 side;
+	__u32 side, size;
 	bool read;
 
 	if (ebb_is_ignored(reason))
@@ -291,6 +326,9 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 			rest->unreadable++;
 		return;
 	}
+	size = skb->len + (__u32)(skb->data - skb->head) - at;
+	if (ebb_is_ordinary(skb, &path, size, reason))
+		return;
 	side = ebb_loss_order(&key, &path) & 1;
 	loss = ebb_loss_entry(&key);
 	if (!loss) {
@@ -300,7 +338,7 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 		return;
 	}
 	loss->packets[side] += ebb_segments(skb);
-	loss->bytes[side] += skb->len + (__u32)(skb->data - skb->head) - at;
+	loss->bytes[side] += size;
 	ebb_note_reason(loss, reason);
 }
 

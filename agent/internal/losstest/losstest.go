@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -80,7 +81,7 @@ func DropEvery(t testing.TB, ifindex, n, minimum int) (dropped func() uint64, st
 	}})
 	must(t, err)
 	detach := Attach(t, ifindex, prog, false)
-	stop = func() { detach(); _ = prog.Close() }
+	stop = sync.OnceFunc(func() { detach(); _ = prog.Close() })
 	t.Cleanup(stop)
 	return func() uint64 {
 		var both [2]uint64

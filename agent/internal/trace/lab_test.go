@@ -28,10 +28,10 @@ func must(t testing.TB, err error) {
 
 // open moves the test to a network namespace. The tracer sees all of the host,
 // so a test looks only for its own addresses.
-func open(t testing.TB) *Tracer {
+func open(t testing.TB, entries uint32) *Tracer {
 	t.Helper()
 	losstest.Namespace(t)
-	tr := Open(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	tr := openSized(slog.New(slog.NewTextHandler(t.Output(), nil)), entries)
 	t.Cleanup(func() { must(t, tr.Close()) })
 	for _, f := range tr.Features() {
 		losstest.Need(t, f.Err == nil, fmt.Sprintf("%s: %v", f.Name, f.Err))
@@ -61,18 +61,21 @@ func conversation(proto uint8, a, b netip.AddrPort) flowbpf.Key {
 	return flowbpf.Key{A: a.Addr().As16(), APort: a.Port(), B: b.Addr().As16(), BPort: b.Port(), Proto: proto}
 }
 
-// watch sums what a tracer tells. It drains all the time, so that the drops of
-// whatever else runs on the host cannot fill the map.
+// watch sums what a tracer tells. It drains all the time and has much room, so
+// that the drops of whatever else runs on the host do not fill the map.
 type watch struct {
-	mu   sync.Mutex
-	sums map[flowbpf.Key]Loss
-	err  error
+	tr *Tracer
+
+	mu     sync.Mutex
+	sums   map[flowbpf.Key]Loss
+	drains int
+	err    error
 }
 
 func openWatch(t testing.TB) *watch {
 	t.Helper()
-	tr := open(t)
-	w := &watch{sums: make(map[flowbpf.Key]Loss)}
+	tr := open(t, 1<<15)
+	w := &watch{tr: tr, sums: make(map[flowbpf.Key]Loss)}
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -80,7 +83,7 @@ func openWatch(t testing.TB) *watch {
 			select {
 			case <-end:
 				return
-			case <-time.After(2 * time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 				w.add(tr.Drain())
 			}
 		}
@@ -92,6 +95,7 @@ func openWatch(t testing.TB) *watch {
 func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.drains++
 	if err != nil && w.err == nil {
 		w.err = err
 	}
@@ -109,17 +113,21 @@ func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
 	}
 }
 
-// losses returns the conversation's sum, once it has not changed for a while.
+// losses returns the conversation's sum, once some drains have not changed it.
 func (w *watch) losses(key flowbpf.Key) (sum Loss) {
-	for quiet := 0; quiet < 5; quiet++ {
-		time.Sleep(20 * time.Millisecond)
+	since := -1
+	for {
 		w.mu.Lock()
-		if now := w.sums[key]; now != sum {
-			sum, quiet = now, 0
-		}
+		now, drains := w.sums[key], w.drains
 		w.mu.Unlock()
+		switch {
+		case since < 0 || now != sum:
+			sum, since = now, drains
+		case drains-since >= 5:
+			return sum
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	return sum
 }
 
 func listenUDP(t testing.TB, at netip.Addr) *net.UDPConn {

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -14,7 +15,15 @@ import (
 type reasons struct {
 	names   map[uint32]string
 	ignored [256]uint8 // ebb_ignored of bpf/lib/loss.h
+
+	unspecified uint32 // ebb_unspecified there
+	unnamed     bool   // ebb_purge_unnamed there
 }
+
+const (
+	unspecified = "SKB_DROP_REASON_NOT_SPECIFIED"
+	queuePurge  = "SKB_DROP_REASON_QUEUE_PURGE" // since Linux 6.8
+)
 
 // noLoss names the reasons that are no loss to a conversation.
 func noLoss() []string {
@@ -23,7 +32,7 @@ func noLoss() []string {
 		"SKB_CONSUMED",
 		"SKB_DROP_REASON_OTHERHOST",         // somebody else's, the interface only overheard it
 		"SKB_DROP_REASON_PACKET_SOCK_ERROR", // a copy for somebody who captures and is too slow
-		"SKB_DROP_REASON_QUEUE_PURGE",       // it arrived; its receiver closed before reading it
+		queuePurge,                          // it arrived; its receiver closed before reading it
 	}
 }
 
@@ -57,9 +66,15 @@ func readReasons() (reasons, error) {
 }
 
 func newReasons(enum *btf.Enum) reasons {
-	r := reasons{names: make(map[uint32]string, len(enum.Values))}
+	r := reasons{names: make(map[uint32]string, len(enum.Values)), unspecified: math.MaxUint32, unnamed: true}
 	for _, v := range enum.Values {
 		r.names[uint32(v.Value)] = strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
+		switch v.Name {
+		case unspecified:
+			r.unspecified = uint32(v.Value)
+		case queuePurge:
+			r.unnamed = false
+		}
 		if slices.Contains(noLoss(), v.Name) && v.Value < uint64(len(r.ignored)) {
 			r.ignored[v.Value] = 1
 		}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -37,6 +38,11 @@ type Stats struct {
 	Overflow    uint64 // drops and retransmitted segments without room in the map
 	Unreadable  uint64 // drops of IP packets without a header that could be read
 	Interrupted uint64 // events while the same program ran on that CPU
+
+	// How often the programs ran, and for how long: only while the kernel keeps
+	// statistics of BPF programs (sysctl kernel.bpf_stats_enabled).
+	Runs    uint64
+	RunTime time.Duration
 }
 
 // Tracer counts. Make it with Open. Drain and Stats may be called from several
@@ -44,6 +50,7 @@ type Stats struct {
 type Tracer struct {
 	features []flowbpf.Feature
 	names    reasons
+	entries  uint32
 
 	maps     *ebpf.Collection
 	inner    [2]*ebpf.Map
@@ -56,13 +63,19 @@ type Tracer struct {
 	values     []objects.TraceEbbLoss
 }
 
+// entries is how many conversations, for each CPU, can lose something between
+// two drains; each takes about 350 bytes of kernel memory.
+const entries = 8192
+
 // batch is how many entries one system call reads.
 const batch = 1024
 
 // Open loads what this kernel and these privileges allow, and logs what they do
 // not. Events are counted from here on.
-func Open(log *slog.Logger) *Tracer {
-	t := &Tracer{keys: make([]objects.TraceEbbLossKey, batch), values: make([]objects.TraceEbbLoss, batch)}
+func Open(log *slog.Logger) *Tracer { return openSized(log, entries) }
+
+func openSized(log *slog.Logger, entries uint32) *Tracer {
+	t := &Tracer{entries: entries, keys: make([]objects.TraceEbbLossKey, batch), values: make([]objects.TraceEbbLoss, batch)}
 	drops, retransmits := t.open()
 	t.features = features(drops, retransmits)
 	for _, f := range t.features {
@@ -115,9 +128,20 @@ func (t *Tracer) open() (drops, retransmits error) {
 // load makes the maps, without programs.
 func (t *Tracer) load(spec *ebpf.CollectionSpec) error {
 	spec.Programs = nil
-	if err := spec.Variables[objects.TraceVarEbbIgnored].Set(t.names.ignored); err != nil {
-		return fmt.Errorf("set ignored reasons: %w", err)
+	unnamed := uint8(0)
+	if t.names.unnamed {
+		unnamed = 1
 	}
+	for name, value := range map[string]any{
+		objects.TraceVarEbbIgnored:      t.names.ignored,
+		objects.TraceVarEbbUnspecified:  t.names.unspecified,
+		objects.TraceVarEbbPurgeUnnamed: unnamed,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	spec.Maps[objects.TraceMapEbbLosses].InnerMap.MaxEntries = t.entries
 	var err error
 	if t.maps, err = ebpf.NewCollection(spec); err != nil {
 		return fmt.Errorf("create maps of losses: %w", err)
@@ -299,6 +323,8 @@ func (t *Tracer) Stats() (Stats, error) {
 				return s, fmt.Errorf("read a program's statistics: %w", err)
 			}
 			s.Interrupted += stats.RecursionMisses
+			s.Runs += stats.RunCount
+			s.RunTime += stats.Runtime
 		}
 	}
 	return s, nil

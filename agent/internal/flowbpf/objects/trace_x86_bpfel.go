@@ -61,6 +61,7 @@ const (
 	TraceVarEbbLossGeneration    = "ebb_loss_generation"
 	TraceVarEbbNetns             = "ebb_netns"
 	TraceVarEbbOwner             = "ebb_owner"
+	TraceVarEbbPurgeUnnamed      = "ebb_purge_unnamed"
 	TraceVarEbbQuic              = "ebb_quic"
 	TraceVarEbbReplay            = "ebb_replay"
 	TraceVarEbbSlotMask          = "ebb_slot_mask"
@@ -68,6 +69,7 @@ const (
 	TraceVarEbbTls               = "ebb_tls"
 	TraceVarEbbTypeLoss          = "ebb_type_loss"
 	TraceVarEbbTypeLossKey       = "ebb_type_loss_key"
+	TraceVarEbbUnspecified       = "ebb_unspecified"
 	TraceVarEbbVxlanPort         = "ebb_vxlan_port"
 )
 
@@ -142,6 +144,7 @@ type TraceVariableSpecs struct {
 	EbbLossGeneration *ebpf.VariableSpec `ebpf:"ebb_loss_generation"`
 	EbbNetns          *ebpf.VariableSpec `ebpf:"ebb_netns"`
 	EbbOwner          *ebpf.VariableSpec `ebpf:"ebb_owner"`
+	EbbPurgeUnnamed   *ebpf.VariableSpec `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.VariableSpec `ebpf:"ebb_quic"`
 	EbbReplay         *ebpf.VariableSpec `ebpf:"ebb_replay"`
 	EbbSlotMask       *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
@@ -149,6 +152,7 @@ type TraceVariableSpecs struct {
 	EbbTls            *ebpf.VariableSpec `ebpf:"ebb_tls"`
 	EbbTypeLoss       *ebpf.VariableSpec `ebpf:"ebb_type_loss"`
 	EbbTypeLossKey    *ebpf.VariableSpec `ebpf:"ebb_type_loss_key"`
+	EbbUnspecified    *ebpf.VariableSpec `ebpf:"ebb_unspecified"`
 	EbbVxlanPort      *ebpf.VariableSpec `ebpf:"ebb_vxlan_port"`
 }
 
@@ -199,6 +203,7 @@ type TraceVariables struct {
 	EbbLossGeneration *ebpf.Variable `ebpf:"ebb_loss_generation"`
 	EbbNetns          *ebpf.Variable `ebpf:"ebb_netns"`
 	EbbOwner          *ebpf.Variable `ebpf:"ebb_owner"`
+	EbbPurgeUnnamed   *ebpf.Variable `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.Variable `ebpf:"ebb_quic"`
 	EbbReplay         *ebpf.Variable `ebpf:"ebb_replay"`
 	EbbSlotMask       *ebpf.Variable `ebpf:"ebb_slot_mask"`
@@ -206,6 +211,7 @@ type TraceVariables struct {
 	EbbTls            *ebpf.Variable `ebpf:"ebb_tls"`
 	EbbTypeLoss       *ebpf.Variable `ebpf:"ebb_type_loss"`
 	EbbTypeLossKey    *ebpf.Variable `ebpf:"ebb_type_loss_key"`
+	EbbUnspecified    *ebpf.Variable `ebpf:"ebb_unspecified"`
 	EbbVxlanPort      *ebpf.Variable `ebpf:"ebb_vxlan_port"`
 }
 
