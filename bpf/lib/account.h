@@ -15,25 +15,29 @@
  *
  * gso_segs is 0 for packets that come from a virtual machine; then the number
  * follows from gso_size, as the kernel computes it when it splits the packet.
- * On egress the kernel knows better what it will repeat (tunnel headers, say),
- * and says so in wire_len.
+ * On egress the kernel says in wire_len what it will repeat. It knows better where
+ * p ends before the innermost header (a tunnel that is not looked into, say); and
+ * worse inside of tunnels on older kernels (6.1), where it takes the outermost
+ * transport header for TCP's.
  */
 static __always_inline void ebb_expand(struct __sk_buff *skb, const struct ebb_packet *p,
 				       struct ebb_frame *f, __u32 tag)
 {
 	__u32 segs = skb->gso_segs, size = skb->gso_size;
-	__u64 packets, bytes;
+	__u64 packets, bytes, kernels;
 
 	if (!segs && size && skb->len > p->header)
 		segs = (skb->len - p->header + size - 1) / size;
 	if (segs < 2)
 		return;
 	packets = segs - 1;
-	bytes = packets * tag;
-	if (f->direction == EBB_EGRESS && skb->wire_len > skb->len)
-		bytes += skb->wire_len - skb->len;
-	else
-		bytes += packets * p->header;
+	bytes = packets * p->header;
+	if (f->direction == EBB_EGRESS && skb->wire_len > skb->len && !p->flags) {
+		kernels = skb->wire_len - skb->len;
+		if (bytes < kernels)
+			bytes = kernels;
+	}
+	bytes += packets * tag;
 	ebb_add(&f->total->seen.packets, packets);
 	ebb_add(&f->total->seen.bytes, bytes);
 	f->packets += packets;

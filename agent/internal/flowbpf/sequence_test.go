@@ -208,6 +208,7 @@ func TestSuperPacketsCountAsOnTheWire(t *testing.T) {
 		{"from a virtual machine, segments not counted", TestRun{Frame: ether(typeIP4, ip.with(tcp(1, 2, ack, 2001))), GSOSize: 1000}, 14 + 20 + 20, 3},
 		{"one segment", TestRun{Frame: ether(typeIP4, ip.with(tcp(1, 2, ack, 900))), GSOSegs: 1, GSOSize: 1000}, 0, 1},
 		{"on egress the kernel's own sum counts", TestRun{Frame: ether(typeIP4, ip4{proto: 17}.with(udp(1, 4789, 2800))), Direction: Egress, GSOSegs: 2, GSOSize: 1400, WireLen: 14 + 20 + 8 + 2800 + 100}, 100, 2},
+		{"inside a tunnel an old kernel's sum is too small", TestRun{Frame: ether(typeIP4, outer.of(17, vxlan(4789, 8, 7, ether(typeIP4, ip.with(tcp(1, 2, ack, 2000)))))), Direction: Egress, GSOSegs: 2, GSOSize: 1000, WireLen: 14 + 20 + 8 + 8 + 14 + 20 + 20 + 2000 + 34}, 14 + 20 + 8 + 8 + 14 + 20 + 20, 2},
 		{"what cannot be parsed still has segments", TestRun{Frame: ether(typeARP, make([]byte, 2800)), GSOSegs: 2, GSOSize: 1400}, 0, 2},
 	}
 	d := load(t, nil)

@@ -30,11 +30,14 @@ type Left struct{ Test, Why string }
 // that cannot run in a machine that has nothing but the kernel and the test.
 func Packages() []Package {
 	return []Package{
-		{Path: "agent/internal/flowbpf", Limit: 10 * time.Minute, Slow: []Left{
+		{Path: "agent/internal/flowbpf", Limit: 10 * time.Minute, Leave: []Left{
+			{"TestParserAgreesWithTshark", "needs tshark"},
+		}, Slow: []Left{
 			{"TestScanOf20000PortsIsAccountedInFull", "25 s"},
 			{"TestDrainUnderTrafficConservesEveryPacket", "40 s"},
 			{"TestParsersAgreeWithTheReference", "60 s"},
 		}},
+		{Path: "agent/internal/flowbpf/bench"},
 		{Path: "agent/internal/owner"},
 		{Path: "agent/internal/seed"},
 		{Path: "agent/internal/trace"},

@@ -15,6 +15,7 @@ import (
 var elsewhere = map[string]string{
 	"agent/internal/conn":  "uses the types of the datapath alone",
 	"agent/internal/drain": "likewise",
+	"agent/internal/warn":  "likewise",
 }
 
 // A package that loads BPF programs and is tested on one kernel alone breaks on
