@@ -59,7 +59,7 @@ func (c *counter) Record(*ebbwatch.Flow) error {
 func TestMemoryDoesNotGrowWithTheCapture(t *testing.T) {
 	needRoot(t)
 	packets := uint32(2 << 20)
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		packets /= 8
 	}
 	const maxFlows = 8192
