@@ -31,7 +31,8 @@ static __always_inline void ebb_count(struct ebb_counter *to, const struct ebb_f
 /* The slot of the interface's totals and how its frames begin; slot 0 if it is not attached. */
 static __always_inline __u32 ebb_find_slot(__u32 ifindex, __u32 *link)
 {
-	__u32 slot = 1 + (ifindex & ebb_slot_mask);
+	/* Interfaces of other namespaces have the same few indices: EBB_PROBES apart. */
+	__u32 slot = 1 + ((ifindex + ebb_netns * EBB_PROBES) & ebb_slot_mask);
 
 	for (int i = 0; i < EBB_PROBES; i++, slot++) {
 		struct ebb_point *point = bpf_map_lookup_elem(&ebb_points, &slot);

@@ -32,8 +32,9 @@ type attachment struct {
 
 // Attach hooks both directions of the interface, before the programs that are
 // there. Of a loopback interface it hooks ingress alone, as every packet passes
-// both hooks. It returns ErrAttached if the interface is attached already, and
-// ErrTooMany beyond MaxInterfaces. On a link layer that it does not know
+// both hooks. It returns ErrAttached if the interface is attached already and its
+// hooks are in place: they are not if another interface has taken its index, or
+// if somebody removed them. It returns ErrTooMany beyond MaxInterfaces. On a link layer that it does not know
 // (InfiniBand, say) everything is counted as other.
 //
 // The tcx links and their programs end with the process, however it ends.
@@ -43,8 +44,13 @@ type attachment struct {
 func (d *Datapath) Attach(place Place) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.attached[place] != nil {
-		return ErrAttached
+	if a := d.attached[place]; a != nil {
+		if a.hooked(int(place.Ifindex)) {
+			return ErrAttached
+		}
+		if err := d.detach(place); err != nil { // what is left of it
+			return err
+		}
 	}
 	if len(d.attached) >= int(d.cfg.MaxInterfaces) {
 		return ErrTooMany
@@ -113,11 +119,14 @@ func (d *Datapath) hook(a *attachment, ifindex int, dir Direction, prog *ebpf.Pr
 }
 
 func attachTCX(ifindex int, dir Direction, prog *ebpf.Program) (link.Link, error) {
-	typ := ebpf.AttachTCXIngress
+	return link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: tcxType(dir), Anchor: link.Head()})
+}
+
+func tcxType(dir Direction) ebpf.AttachType {
 	if dir == Egress {
-		typ = ebpf.AttachTCXEgress
+		return ebpf.AttachTCXEgress
 	}
-	return link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: typ, Anchor: link.Head()})
+	return ebpf.AttachTCXIngress
 }
 
 func (d *Datapath) program(dir Direction) *ebpf.Program {
@@ -153,6 +162,26 @@ func (d *Datapath) detach(place Place) error {
 		return fmt.Errorf("detach interface %d: %w", place.Ifindex, err)
 	}
 	return nil
+}
+
+// hooked reports whether what hooks an interface still does. A tcx link without
+// its interface names none; a filter ends with its interface.
+func (a *attachment) hooked(ifindex int) bool {
+	for _, l := range a.links {
+		info, err := l.Info()
+		if err != nil {
+			return false
+		}
+		if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != ifindex {
+			return false
+		}
+	}
+	for _, f := range a.filters {
+		if !f.present() {
+			return false
+		}
+	}
+	return true
 }
 
 // Mode returns the attach mechanism in use: tcx or tc.

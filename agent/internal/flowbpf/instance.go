@@ -23,6 +23,11 @@ func (d *Datapath) instance(netns uint32) (*programs, error) {
 	if p := d.instances[netns]; p != nil {
 		return p, nil
 	}
+	if d.mode == AttachTC {
+		if err := removeStaleTCFilters(); err != nil {
+			return nil, fmt.Errorf("remove stale tc filters: %w", err)
+		}
+	}
 	spec := d.spec.Copy()
 	if err := spec.Variables[objects.FlowVarEbbNetns].Set(netns); err != nil {
 		return nil, fmt.Errorf("set %s: %w", objects.FlowVarEbbNetns, err)
@@ -39,17 +44,25 @@ func (d *Datapath) instance(netns uint32) (*programs, error) {
 	return d.instances[netns], nil
 }
 
-// Forget frees the programs of a network namespace of which nothing is attached
-// any more.
+// Forget frees the programs of a network namespace that is gone, or of which
+// nothing is attached any more, and lets go of what was attached there. Filters of
+// tc went with their interfaces: unlike Detach, it may be called anywhere. What
+// was counted there is part of the next drain.
 func (d *Datapath) Forget(netns uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.instances[netns]
-	if p == nil {
-		return nil
+	var errs []error
+	for place, a := range d.attached {
+		if place.NetNS == netns && netns != 0 {
+			a.filters = nil
+			errs = append(errs, d.detach(place))
+		}
 	}
-	delete(d.instances, netns)
-	return p.close()
+	if p := d.instances[netns]; p != nil {
+		delete(d.instances, netns)
+		errs = append(errs, p.close())
+	}
+	return errors.Join(errs...)
 }
 
 func (p *programs) close() error { return errors.Join(p[Ingress].Close(), p[Egress].Close()) }

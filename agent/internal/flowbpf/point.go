@@ -32,9 +32,13 @@ func newPointTable(maxInterfaces uint32) pointTable {
 
 func (t *pointTable) slots() uint32 { return uint32(len(t.table)) }
 
+// first is the slot that ebb_find_slot of bpf/lib/count.h looks at first.
+// Namespaces have the same few indices each, so they lie apart.
+func (t *pointTable) first(place Place) uint32 { return 1 + (place.Ifindex+place.NetNS*probes)&t.mask }
+
 // has reports whether the interface has a slot.
 func (t *pointTable) has(place Place) bool {
-	first := 1 + place.Ifindex&t.mask
+	first := t.first(place)
 	for slot := first; slot < first+probes; slot++ {
 		if t.table[slot].place == place {
 			return true
@@ -45,7 +49,7 @@ func (t *pointTable) has(place Place) bool {
 
 // add returns the slot of the interface, a new one if it has none.
 func (t *pointTable) add(place Place) (slot uint32, err error) {
-	first := 1 + place.Ifindex&t.mask
+	first := t.first(place)
 	for slot := first; slot < first+probes; slot++ {
 		if t.table[slot].place == place {
 			t.table[slot].retired = false
@@ -63,7 +67,7 @@ func (t *pointTable) add(place Place) (slot uint32, err error) {
 
 // retire marks the interface's slot to be freed after the next drain.
 func (t *pointTable) retire(place Place) {
-	first := 1 + place.Ifindex&t.mask
+	first := t.first(place)
 	for slot := first; slot < first+probes; slot++ {
 		if t.table[slot].place == place {
 			t.table[slot].retired = true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -57,6 +58,15 @@ func addTCFilter(ifindex int, dir Direction, prog *ebpf.Program) (*tcFilter, err
 		return nil, errors.Join(fmt.Errorf("add tc filter: %w", err), f.remove())
 	}
 	return f, nil
+}
+
+// present reports whether the filter is still there.
+func (f *tcFilter) present() bool {
+	filters, err := netlink.FilterList(linkIndex(f.ifindex), f.dir.tcParent())
+	return err == nil && slices.ContainsFunc(filters, func(other netlink.Filter) bool {
+		b, ok := other.(*netlink.BpfFilter)
+		return ok && b.Name == tcFilterPrefix+f.dir.String()
+	})
 }
 
 // remove deletes the filter, and the qdisc if it was made for it and nobody
