@@ -113,7 +113,10 @@ func Attach(t testing.TB, ifindex int, prog *ebpf.Program, egress bool) (detach 
 		Fd:          prog.FD(), Name: "losstest", DirectAction: true,
 	}
 	must(t, netlink.FilterAdd(filter))
-	detach = func() { _ = netlink.FilterDel(filter) }
+	// Sockets of this namespace: detach may be called on a thread of another one.
+	inside, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	must(t, err)
+	detach = sync.OnceFunc(func() { _ = inside.FilterDel(filter); inside.Close() })
 	t.Cleanup(detach)
 	return detach
 }
