@@ -62,8 +62,8 @@ static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow
 	 * another, or a SYN that is not the one before and so begins anew.
 	 */
 	if (!own->next_seq || ((p->flags & EBB_TCP_SYN) && p->seq + len != own->next_seq)) {
-		own->next_seq = p->seq + len;
-		return;
+		own->next_seq = p->seq;
+		own->sample_at = 0;
 	}
 	if (!len)
 		return;

@@ -50,6 +50,7 @@ func groups() []group {
 			{Name: "drain_wait_ns", Unit: "ns/drain"},
 		}, measureFlows},
 		{[]figure{{Name: "datapath_features_ns", Unit: "ns/packet"}}, measureFeatures},
+		{switchFigures(), measureSwitches},
 		{[]figure{
 			{Name: "datapath_overflow_ns", Unit: "ns/packet"},
 			{Name: "datapath_overflow_spoofed_ns", Unit: "ns/packet"},
