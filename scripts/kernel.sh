@@ -12,14 +12,16 @@
 #   KERNEL_APPEND=preempt=full scripts/kernel.sh                 more words on the kernel's command line
 #   KERNEL_ONLY=agent/internal/flowbpf KERNEL_RUN=TestScan scripts/kernel.sh -v
 #
-# Arguments go to the command: see scripts/kernel.sh --help.
+# Arguments go to the command: see scripts/kernel.sh --help. Exit status 3 means
+# that nothing could be run.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 case ${KERNEL_ARCH:-$(uname -m)} in
-amd64 | x86_64) scripts/setup-packages.sh qemu-system-x86_64:qemu-system-x86 xz:xz-utils ;;
-arm64 | aarch64) scripts/setup-packages.sh qemu-system-aarch64:qemu-system-arm xz:xz-utils ;;
+arm64 | aarch64) qemu='qemu-system-aarch64:qemu-system-arm' ;;
+*) qemu='qemu-system-x86_64:qemu-system-x86' ;;
 esac
+scripts/setup-packages.sh "$qemu" xz:xz-utils || exit 3
 mkdir -p bin
 CGO_ENABLED=0 go build -trimpath -o bin/kernel ./scripts/kernel
 exec bin/kernel "$@"

@@ -39,7 +39,7 @@ const importPolicy = `
 
 	# The guest knows of the host's program nothing but the plan that it is handed.
 	scripts/kernel -> scripts/kernel/app internal/cli
-	scripts/kernel/app -> scripts/kernel/internal/...
+	scripts/kernel/app -> scripts/kernel/internal/... internal/cli
 	scripts/kernel/guest -> scripts/kernel/internal/plan
 	scripts/kernel/internal/suite -> scripts/kernel/internal/image scripts/kernel/internal/plan
 
@@ -109,8 +109,8 @@ const homePolicy = `
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 
-	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/trace agent/internal/losstest
-	github.com/vishvananda/netlink -> agent/internal/flowbpf agent/internal/probe agent/internal/losstest scripts/lab/internal/netlab
+	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/trace
+	github.com/vishvananda/netlink -> agent/internal/flowbpf agent/internal/probe scripts/lab/internal/netlab
 
 	gonum.org/v1/gonum -> analyzer/internal/detect/stat
 	github.com/sashabaranov/go-openai -> analyzer/internal/llm
@@ -121,7 +121,7 @@ const homePolicy = `
 	golang.org/x/crypto -> deploy/standalone/internal/natsd
 
 	github.com/standard-webhooks/standard-webhooks/libraries -> scripts/lab/internal/receiver
-	github.com/vishvananda/netns -> agent/internal/losstest scripts/lab/internal/netlab
+	github.com/vishvananda/netns -> scripts/lab/internal/netlab
 	golang.org/x/net -> scripts/lab/internal/traffic
 `
 

@@ -15,6 +15,14 @@ make --no-print-directory build
 step "test"
 # At the top, ./... would be the root module alone; work is all of them.
 timeout --foreground 780 go test -race -timeout 10m work
+step "test on Linux 6.1"
+status=0
+timeout --foreground 400 scripts/kernel.sh --quick || status=$?
+if ((status == 3)) && [[ ${CI:-} != true ]]; then
+	echo "skipped the tests on Linux 6.1: the kernel cannot be run here" >&2
+elif ((status)); then
+	exit "$status"
+fi
 step "lint"
 scripts/lint.sh "$@"
 step "passed"

@@ -1,12 +1,14 @@
 package app_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/app"
@@ -124,7 +126,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	if link, err = netlink.LinkByName("w0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := netlink.LinkSetName(link, "renamed0"); err != nil {
+	if err := rename(link, "renamed0"); err != nil {
 		t.Fatal(err)
 	}
 	r.shows(`interface="renamed0"`, true)
@@ -150,6 +152,15 @@ func TestInterfacesComeAndGo(t *testing.T) {
 			t.Errorf("%s was watched", name)
 		}
 	}
+}
+
+// rename gives the interface another name. Before Linux 6.2 it must be down for it.
+func rename(link netlink.Link, name string) error {
+	err := netlink.LinkSetName(link, name)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, name), netlink.LinkSetUp(link))
 }
 
 func TestForwardedTrafficIsRecordedOnce(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/scripts/kernel/internal/debian"
 	"github.com/ebbwatch/ebbwatch/scripts/kernel/internal/suite"
 )
@@ -28,7 +29,7 @@ type Options struct {
 	Modules string        // its folder below lib/modules
 	Append  string        // more words for the kernel's command line
 	Only    []string      // packages whose tests run, as far as the suite lists them; all if empty
-	Quick   bool          // leave slow tests out
+	Quick   bool          // brief tests only
 	Run     string        // pattern of tests, as of go test -run
 	Accel   string        // how qemu runs it: tcg is software emulation, kvm needs a host that has it
 	CPUs    int           // of the machine
@@ -37,6 +38,10 @@ type Options struct {
 	Silence time.Duration // after which a machine that prints nothing is given up
 	Verbose bool          // show the console as it comes
 }
+
+// CannotRun is the exit status where the kernel cannot be had, so that nothing
+// is known of the tests.
+const CannotRun = 3
 
 // Defaults returns the options of `make test-kernel`, from the environment.
 func Defaults() Options {
@@ -70,7 +75,7 @@ func Command() *cobra.Command {
 		Long: "Boot a kernel in qemu, by software emulation unless told otherwise, run the tests of the packages that use BPF\n" +
 			"in it, and tell what passed, what skipped itself and why. The kernel is Debian's 6.1, fetched and unpacked into\n" +
 			"the cache, unless --package names another or --image and --modules name files. Exit status 0 means: at least one test of\n" +
-			"each package passed, none failed, none skipped itself for an unknown reason, and the machine went down by itself.",
+			"each package passed, none failed, none skipped itself for an unknown reason, and the machine went down by itself; 3 means that the kernel cannot be had.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return Run(cmd.Context(), opts, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -87,7 +92,7 @@ func Command() *cobra.Command {
 	flags.StringSliceVar(&opts.Only, "only", opts.Only, "`packages` to test, default all of the suite (KERNEL_ONLY)")
 	flags.StringVar(&opts.Run, "run", opts.Run, "`pattern` of tests, as of go test -run (KERNEL_RUN)")
 	flags.StringVar(&opts.Accel, "accel", opts.Accel, "accelerator of qemu: tcg or kvm (KERNEL_ACCEL)")
-	flags.BoolVar(&opts.Quick, "quick", opts.Quick, "leave out the tests that the suite calls slow")
+	flags.BoolVar(&opts.Quick, "quick", opts.Quick, "only the tests that the suite calls brief")
 	flags.IntVar(&opts.CPUs, "cpus", opts.CPUs, "processors of the machine")
 	flags.IntVar(&opts.Memory, "memory", opts.Memory, "memory of the machine in MiB")
 	flags.DurationVar(&opts.Limit, "limit", opts.Limit, "time limit of the machine")
@@ -106,9 +111,7 @@ func Run(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.Quick {
-		for i := range packages {
-			packages[i] = packages[i].Quick()
-		}
+		packages = suite.Quick(packages)
 	}
 	if _, _, err := emulator(o, "", ""); err != nil {
 		return err
@@ -122,7 +125,7 @@ func Run(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 			o.Package = "linux-image-cloud-" + o.Arch
 		}
 		if kernel, err = (debian.Store{Dir: o.Cache, Arch: o.Arch, Log: stderr}).Get(ctx, o.Package); err != nil {
-			return err
+			return &cli.ExitError{Code: CannotRun, Err: err}
 		}
 	}
 	work, err := os.MkdirTemp("", "ebbwatch-kernel-")
@@ -139,7 +142,7 @@ func Run(ctx context.Context, o Options, stdout, stderr io.Writer) error {
 	started := time.Now()
 	log := filepath.Join(work, "console")
 	stopped := boot(ctx, o, kernel.Image, disk, log, stderr)
-	return tell(ctx, log, packages, stopped, time.Since(started), stdout)
+	return tell(context.WithoutCancel(ctx), log, packages, stopped, time.Since(started), stdout)
 }
 
 // choose returns the packages that only names, all if it names none.

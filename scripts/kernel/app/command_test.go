@@ -1,9 +1,11 @@
 package app
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/scripts/kernel/internal/suite"
 )
 
@@ -52,5 +54,16 @@ func TestTheMachineIsSealedOff(t *testing.T) {
 				t.Errorf("%s: %s is missing in %s", arch, want, words)
 			}
 		}
+	}
+}
+
+func TestWhereTheKernelCannotBeHadTheStatusSaysSo(t *testing.T) {
+	o := Defaults()
+	o.Root, o.Cache, o.Image, o.Modules, o.Arch, o.Package = "../../..", t.TempDir(), "", "", "amd64", "linux-image-nosuch"
+	t.Setenv("PATH", "")
+	err := Run(t.Context(), o, t.Output(), t.Output())
+	var exit *cli.ExitError
+	if !errors.As(err, &exit) || exit.Code != CannotRun {
+		t.Errorf("error %v, want exit status %d", err, CannotRun)
 	}
 }

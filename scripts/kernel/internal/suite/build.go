@@ -32,7 +32,7 @@ func Build(ctx context.Context, w *image.Writer, root, work, arch, only string, 
 		}
 		dir := "src/" + p.Path
 		w.Dir(dir)
-		t := plan.Test{Name: p.Path, Binary: "/" + dir + "/package.test", Dir: "/" + dir, Args: p.Args(only), Limit: p.Patience()}
+		t := plan.Test{Name: p.Path, Binary: "/" + dir + "/" + filepath.Base(p.Path) + ".test", Dir: "/" + dir, Args: p.Args(only), Limit: p.Patience()}
 		w.File(t.Binary, binary)
 		if err := addFolder(w, filepath.Join(root, p.Path, "testdata"), dir+"/testdata"); err != nil {
 			return nil, err

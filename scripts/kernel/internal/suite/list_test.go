@@ -67,11 +67,25 @@ func TestEveryPackageWhoseTestsUseBPFRunsOnOtherKernels(t *testing.T) {
 
 func TestEachTestThatIsLeftOutHasAReason(t *testing.T) {
 	for _, p := range Packages() {
-		for _, l := range p.Quick().Leave {
+		for _, l := range p.Leave {
 			if l.Test == "" || l.Why == "" {
 				t.Errorf("%s: %+v", p.Path, l)
 			}
 		}
+	}
+}
+
+func TestAQuickRunIsAPartOfTheWhole(t *testing.T) {
+	all := []Package{{Path: "a", Brief: "TestBrief"}, {Path: "b", Brief: nothing}}
+	quick := Quick(all)
+	if len(quick) != 1 {
+		t.Fatalf("packages %v, want one", quick)
+	}
+	if args := strings.Join(quick[0].Args(""), " "); !strings.Contains(args, "-test.run=TestBrief") {
+		t.Errorf("quick: %s", args)
+	}
+	if args := strings.Join(all[0].Args(""), " "); strings.Contains(args, "-test.run") {
+		t.Errorf("whole: %s", args)
 	}
 }
 
