@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -86,6 +87,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, owners.Close()) }()
 	losses := trace.Open(a.log)
 	defer func() { err = errors.Join(err, losses.Close()) }()
+	flowbpf.RegisterFeatures(reg, slices.Concat(owners.Features(), losses.Features())...)
 	table := conn.NewTable(a.cfg.Conversations, interfaces)
 	annotator := annotate.New(annotate.Sources{Hints: datapath, Owners: owners, Losses: losses, Conversations: table}, reg, a.log)
 	drainer := &drain.Drainer{

@@ -114,8 +114,13 @@ struct skb_shared_info {
 	unsigned short gso_segs;
 };
 
+struct net_device {
+	possible_net_t nd_net;
+};
+
 /* Headers, tail and end are offsets from head, on all 64-bit kernels. */
 struct sk_buff {
+	struct net_device *dev; /* of a packet without socket: others keep something else there */
 	struct sock *sk;
 	unsigned int len;
 	__be16 protocol;

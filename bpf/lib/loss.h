@@ -92,6 +92,40 @@ struct {
 	__type(value, struct ebb_loss_rest);
 } ebb_loss_rests SEC(".maps");
 
+/*
+ * The network namespaces of which losses are told, by cookie: those of other
+ * hosts on this kernel, as containers are, can have the same addresses.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u8);
+} ebb_loss_nets SEC(".maps");
+
+/* Whether losses in the namespace are told; of one that is not known they are. */
+static __always_inline bool ebb_loss_watched(const struct net *net)
+{
+	__u64 cookie = net ? net->net_cookie : 0;
+
+	return !cookie || bpf_map_lookup_elem(&ebb_loss_nets, &cookie);
+}
+
+/*
+ * The namespace of a packet. A queue of a socket may keep something else where
+ * the device was, so the socket is asked first.
+ */
+static __always_inline const struct net *ebb_loss_net(const struct sk_buff *skb)
+{
+	const struct sock *sk = skb->sk;
+	const struct net_device *dev;
+
+	if (sk)
+		return sk->__sk_common.skc_net.net;
+	dev = skb->dev;
+	return dev ? dev->nd_net.net : 0;
+}
+
 /* i modulo n, a power of two, in a way that the verifier sees and the compiler leaves alone. */
 static __always_inline __u32 ebb_bound(__u32 i, __u32 n)
 {
@@ -312,7 +346,7 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 	__u32 side, size;
 	bool read;
 
-	if (ebb_is_ignored(reason))
+	if (ebb_is_ignored(reason) || !ebb_loss_watched(ebb_loss_net(skb)))
 		return;
 	if (skb->protocol == bpf_htons(EBB_ETH_P_IP))
 		read = at != EBB_NO_HEADER && ebb_path_ip4(&path, skb, at);
@@ -352,6 +386,8 @@ static __always_inline void ebb_sent_again(const struct sock_common *sk, __be16 
 	struct ebb_loss *loss;
 	__u32 side;
 
+	if (!ebb_loss_watched(sk->skc_net.net))
+		return;
 	if (sk->skc_family == EBB_AF_INET) {
 		ebb_path_map4(path.src, sk->skc_rcv_saddr);
 		ebb_path_map4(path.dst, sk->skc_daddr);

@@ -80,8 +80,8 @@ struct {
 
 /*
  * A hash table of interfaces with EBB_PROBES slots to look at from
- * 1 + ((ifindex + netns * EBB_PROBES) & ebb_slot_mask) on; only user space writes it. Slot 0 accounts
- * what comes from an interface that is not in the table.
+ * 1 + ((ifindex + netns * EBB_PROBES) & ebb_slot_mask) on; only user space writes it. Slot 0
+ * accounts what comes from an interface that is not in the table.
  */
 #define EBB_PROBES 8
 

@@ -26,8 +26,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// open moves the test to a network namespace. The tracer sees all of the host,
-// so a test looks only for its own addresses.
+// open moves the test to a network namespace, which is what the tracer watches.
 func open(t testing.TB, entries uint32) *Tracer {
 	t.Helper()
 	losstest.Namespace(t)

@@ -1,6 +1,6 @@
 // Package trace tells what the kernel dropped, and why, and which TCP segments
-// its sockets sent again, by conversation. It sees all network namespaces, and
-// packets that never reach an interface.
+// its sockets sent again, by conversation. It also sees packets that never reach
+// an interface.
 //
 // Nothing here is required: Features says what works on this kernel.
 package trace
@@ -17,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
@@ -71,7 +72,8 @@ const entries = 8192
 const batch = 1024
 
 // Open loads what this kernel and these privileges allow, and logs what they do
-// not. Events are counted from here on.
+// not. Events in the calling thread's network namespace are counted from here on;
+// those in others once Watch was told of them.
 func Open(log *slog.Logger) *Tracer { return openSized(log, entries) }
 
 func openSized(log *slog.Logger, entries uint32) *Tracer {
@@ -108,12 +110,53 @@ func Probe(privileged bool) []flowbpf.Feature {
 	return t.features
 }
 
+// Watch counts what happens in another network namespace, too: that of the
+// calling thread. Unwatch no longer does.
+func (t *Tracer) Watch() error { return t.watch(true) }
+
+// Unwatch is the reverse of Watch.
+func (t *Tracer) Unwatch() error { return t.watch(false) }
+
+func (t *Tracer) watch(yes bool) error {
+	if t.maps == nil {
+		return nil
+	}
+	cookie, err := netCookie()
+	if err != nil {
+		return fmt.Errorf("identify network namespace: %w", err)
+	}
+	nets := t.maps.Maps[objects.TraceMapEbbLossNets]
+	if yes {
+		err = nets.Put(cookie, uint8(1))
+	} else if err = nets.Delete(cookie); errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("watch network namespace: %w", err)
+	}
+	return nil
+}
+
+// netCookie returns the number that the kernel gave the calling thread's network
+// namespace; it is never used again (SO_NETNS_COOKIE, Linux 5.14).
+func netCookie() (uint64, error) {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(s)
+	return unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+}
+
 func (t *Tracer) open() (drops, retransmits error) {
 	names, drops := readReasons()
 	t.names = names
 	spec, err := objects.LoadTrace()
 	if err == nil {
 		err = t.load(spec)
+	}
+	if err == nil {
+		err = t.Watch()
 	}
 	if err != nil {
 		return err, err

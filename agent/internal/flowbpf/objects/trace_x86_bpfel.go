@@ -44,6 +44,7 @@ type TraceEbbLossRest struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	TraceMapEbbLossNets          = "ebb_loss_nets"
 	TraceMapEbbLossRests         = "ebb_loss_rests"
 	TraceMapEbbLosses            = "ebb_losses"
 	TraceProgEbbKfreeSkb         = "ebb_kfree_skb"
@@ -124,6 +125,7 @@ type TraceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TraceMapSpecs struct {
+	EbbLossNets  *ebpf.MapSpec `ebpf:"ebb_loss_nets"`
 	EbbLossRests *ebpf.MapSpec `ebpf:"ebb_loss_rests"`
 	EbbLosses    *ebpf.MapSpec `ebpf:"ebb_losses"`
 }
@@ -176,12 +178,14 @@ func (o *TraceObjects) Close() error {
 //
 // It can be passed to LoadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TraceMaps struct {
+	EbbLossNets  *ebpf.Map `ebpf:"ebb_loss_nets"`
 	EbbLossRests *ebpf.Map `ebpf:"ebb_loss_rests"`
 	EbbLosses    *ebpf.Map `ebpf:"ebb_losses"`
 }
 
 func (m *TraceMaps) Close() error {
 	return _TraceClose(
+		m.EbbLossNets,
 		m.EbbLossRests,
 		m.EbbLosses,
 	)
