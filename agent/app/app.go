@@ -46,7 +46,8 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	return &App{cfg: cfg, log: slog.New(loglimit.New(log.Handler()))}, nil
 }
 
-// Run watches the interfaces of the process' network namespace, and publishes,
+// Run watches the interfaces of the process' network namespace, and of others if
+// they are configured, and publishes,
 // until ctx ends. Then it drains a last time, delivers what is left
 // for at most FlushTimeout, and returns nil. NATS, its stream and the collector
 // need not be there: batches wait on disk.
@@ -83,6 +84,8 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
+	interfaces.Container = owner.Container
+	defer func() { err = errors.Join(err, interfaces.Close()) }()
 	owners := owner.Open(datapath.Sockets(), a.log)
 	defer func() { err = errors.Join(err, owners.Close()) }()
 	losses := trace.Open(a.log)

@@ -63,7 +63,7 @@ that NATS is away does not count.`,
 		if err := config.Load(&cfg, file, os.Environ()); err != nil {
 			return err
 		}
-		report := doctor.Diagnose(privilegeFinding(&cfg), natsFinding(cmd.Context(), cfg.NATS))
+		report := doctor.Diagnose(privilegeFinding(&cfg), interfacesFinding(&cfg), natsFinding(cmd.Context(), cfg.NATS))
 		write := report.WriteText
 		if asJSON {
 			write = report.WriteJSON

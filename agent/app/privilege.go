@@ -23,6 +23,12 @@ func (c *Config) needs() []privilege.Need {
 		{Capability: privilege.NetAdmin, Purpose: "attach to interfaces that come"},
 		{Capability: privilege.Perfmon, Purpose: "let programs use pointers"},
 	}
+	if c.Interfaces.Namespaces {
+		needs = append(needs,
+			privilege.Need{Capability: privilege.SysAdmin, Purpose: "enter network namespaces"},
+			privilege.Need{Capability: privilege.SysPtrace, Purpose: "find those that have no name"},
+			privilege.Need{Capability: privilege.NetBroadcast, Purpose: "hear at once of changes in them"})
+	}
 	if _, port, err := net.SplitHostPort(c.Listen); err == nil {
 		if n, err := strconv.Atoi(port); err == nil && n > 0 && n < 1024 {
 			needs = append(needs, privilege.Need{Capability: privilege.NetBindService, Purpose: "listen on port " + port})

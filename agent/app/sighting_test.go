@@ -27,7 +27,6 @@ type path struct {
 	place   string // the interface of the record, if it is not one of several
 	tunnel  ebbwatch.Tunnel
 	id      uint32
-	netns   string
 	adjust  func(*app.Config)
 }
 

@@ -20,6 +20,7 @@ const (
 	NetAdmin       Capability = unix.CAP_NET_ADMIN
 	Perfmon        Capability = unix.CAP_PERFMON
 	NetBindService Capability = unix.CAP_NET_BIND_SERVICE
+	NetBroadcast   Capability = unix.CAP_NET_BROADCAST
 	SysAdmin       Capability = unix.CAP_SYS_ADMIN
 	SysPtrace      Capability = unix.CAP_SYS_PTRACE
 	DACReadSearch  Capability = unix.CAP_DAC_READ_SEARCH
@@ -36,6 +37,8 @@ func (c Capability) String() string {
 		return "CAP_PERFMON"
 	case NetBindService:
 		return "CAP_NET_BIND_SERVICE"
+	case NetBroadcast:
+		return "CAP_NET_BROADCAST"
 	case SysAdmin:
 		return "CAP_SYS_ADMIN"
 	case SysPtrace:

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
@@ -51,16 +49,16 @@ func wish(cfg *Config) string {
 	return s
 }
 
-// describe names links for a person, as "lo, eth0, eth1 (down)".
-func describe(links []netlink.Link) string {
+// describe names devices for a person, as "lo, eth0, eth1 (down)".
+func describe(list []device) string {
 	var names []string
-	for _, l := range links {
+	for i := range list {
 		if len(names) == maxNamed {
-			names = append(names, fmt.Sprintf("and %d more", len(links)-maxNamed))
+			names = append(names, fmt.Sprintf("and %d more", len(list)-maxNamed))
 			break
 		}
-		name := l.Attrs().Name
-		if l.Attrs().RawFlags&flagUp == 0 {
+		name := printable(list[i].name, maxSpaceName)
+		if !list[i].up {
 			name += " (down)"
 		}
 		names = append(names, name)

@@ -1,5 +1,6 @@
 // Package probe keeps the datapath attached to the host's interfaces as they
-// come, go, and change their names.
+// come, go, and change their names, in the agent's network namespace and in those
+// of containers, and knows which of them see the same packets.
 package probe
 
 import (
@@ -13,47 +14,64 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/vishvananda/netlink"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
 
 const (
-	// resync is how often the interfaces are listed without an event: a netlink
-	// socket that overflows loses events.
+	// resync is how often the interfaces are listed without an event.
 	resync = 30 * time.Second
-	// settle gathers a storm of events into one listing.
+	// settle gathers a storm of events, after the first, into one listing.
 	settle = 50 * time.Millisecond
 	// retryAfter is how long an interface that could not be attached is left alone.
 	retryAfter = 30 * time.Second
+	// rescan is how often other network namespaces are looked for and looked at.
+	// Between two looks at them passes at least restFactor times what the last took.
+	rescan     = 2 * time.Second
+	restFactor = 20
+	// patience is how long one sync may spend on loading programs for other
+	// namespaces. The rest follows with the next.
+	patience = time.Second
 )
 
 // Attacher is what the interfaces are attached to: a *flowbpf.Datapath. What
-// an interface counted before Detach must come with the next drain.
+// an interface counted before Detach or Forget must come with the next drain.
 type Attacher interface {
+	// Attach returns flowbpf.ErrAttached if the interface is attached already and
+	// nothing is to be done, flowbpf.ErrTooMany if there is no room.
 	Attach(flowbpf.Place) error
 	Detach(flowbpf.Place) error
+	// Forget lets go of a network namespace that is gone.
+	Forget(netns uint32) error
 }
 
-// here is an interface of the process' network namespace.
-func here(index int) flowbpf.Place { return flowbpf.Place{Ifindex: uint32(index)} }
-
-// Probe watches the interfaces of the process' network namespace.
+// Probe watches the interfaces of the process' network namespace, and of others
+// if they are configured.
 type Probe struct {
+	// Container names the container of a process, "" for none. Set it before Run;
+	// it may be nil.
+	Container func(pid int) string
+
 	cfg      Config
 	datapath Attacher
 	log      *slog.Logger
 
-	attachFailures prometheus.Counter
-	names          *names
-	relations      atomic.Pointer[relations] // made anew by each sync
+	metrics   *metrics
+	names     *names
+	relations atomic.Pointer[relations] // made anew by each sync
+
+	// Of the goroutine that calls Run, and of Close after it.
+	world    *world
+	looked   time.Time     // when other namespaces were looked at
+	lookTook time.Duration // how long
+	told     map[uint32]bool
 
 	mu       sync.Mutex
-	attached map[int]string    // by index
-	failed   map[int]time.Time // attempts that failed
+	attached map[flowbpf.Place]string
+	failed   map[flowbpf.Place]time.Time // attempts that failed
 	lastErr  error
 	listed   bool   // once, at least
-	present  string // all interfaces, for people
+	present  string // all interfaces of the agent's own namespace, for people
 	toldNone bool
 }
 
@@ -61,14 +79,10 @@ type Probe struct {
 // metrics with reg.
 func New(cfg Config, datapath Attacher, reg prometheus.Registerer, log *slog.Logger) *Probe {
 	p := &Probe{
-		cfg: cfg, datapath: datapath, log: log,
-		attached: make(map[int]string), failed: make(map[int]time.Time), names: newNames(),
-		attachFailures: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_attach_failures_total",
-			Help: "Failed attempts to attach to an interface; retried every 30 s. Look at the log for the kernel's reason, or exclude the interface."}),
+		cfg: cfg, datapath: datapath, log: log, told: make(map[uint32]bool),
+		attached: make(map[flowbpf.Place]string), failed: make(map[flowbpf.Place]time.Time), names: newNames(),
 	}
-	reg.MustRegister(p.attachFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ebbwatch_agent_interfaces",
-		Help: "Interfaces watched now. 0 means that the agent sees nothing: check interfaces.include and interfaces.exclude."},
-		func() float64 { return float64(len(p.Interfaces())) }))
+	p.metrics = newMetrics(reg, func() float64 { return float64(len(p.Interfaces())) })
 	return p
 }
 
@@ -81,10 +95,10 @@ func (p *Probe) Interfaces() []string {
 
 // Name returns the name of an interface that is watched, or was until two drains
 // ago.
-func (p *Probe) Name(place flowbpf.Place) string { return p.names.get(place.Ifindex) }
+func (p *Probe) Name(place flowbpf.Place) string { return p.names.get(place) }
 
 // NetNS returns the name of the place's network namespace, "" for the agent's own.
-func (p *Probe) NetNS(flowbpf.Place) string { return "" }
+func (p *Probe) NetNS(place flowbpf.Place) string { return p.names.space(place.NetNS) }
 
 // Related reports whether the two interfaces see the same packets, for what the
 // last look at them found: see relations.
@@ -108,7 +122,7 @@ func (p *Probe) Health(context.Context) error {
 // Run attaches to every interface that is wanted, now and as they come, until
 // ctx ends. It detaches nothing at the end: a last drain may follow.
 func (p *Probe) Run(ctx context.Context) error {
-	if err := p.sync(); err != nil {
+	if err := p.sync(true); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {
@@ -123,131 +137,62 @@ func (p *Probe) Run(ctx context.Context) error {
 	return nil
 }
 
+// Close detaches from interfaces in other namespaces: the datapath can do so in
+// its own alone. Call it after Run, before the datapath is closed.
+func (p *Probe) Close() error {
+	if p.world == nil {
+		return nil
+	}
+	for _, s := range p.world.all()[1:] {
+		_ = p.world.enter(s, func() error { // one that is gone needs nothing
+			for _, place := range p.placesIn(s.number) {
+				p.detach(place, true)
+			}
+			return nil
+		})
+		p.leave(s)
+	}
+	return p.world.close()
+}
+
 // watch follows one subscription until it breaks or ctx ends.
 func (p *Probe) watch(ctx context.Context) error {
-	events := make(chan netlink.LinkUpdate, 64)
-	broken := make(chan error, 1)
-	done := make(chan struct{})
-	defer close(done)
-	err := netlink.LinkSubscribeWithOptions(events, done, netlink.LinkSubscribeOptions{ErrorCallback: func(err error) {
-		select {
-		case broken <- err:
-		default:
-		}
-	}})
-	if err != nil {
-		return fmt.Errorf("subscribe to link changes: %w", err)
-	}
-	// After the subscription, so that nothing falls between the list and the events.
-	if err := p.sync(); err != nil {
+	events, err := listen(p.cfg.Namespaces, p.metrics.overflows.Inc)
+	if events == nil {
 		return err
 	}
-	ticker := time.NewTicker(resync)
+	defer events.close()
+	if err != nil {
+		p.log.Info("changes in other network namespaces are seen within seconds, not at once", "error", err)
+	}
+	// After the subscription, so that nothing falls between the list and the events.
+	if err := p.sync(true); err != nil {
+		return err
+	}
+	every := resync
+	if p.cfg.Namespaces {
+		every = rescan
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
+		elsewhere := true
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-broken:
+		case err := <-events.broken:
 			return fmt.Errorf("receive link changes: %w", err)
 		case <-ticker.C:
-		case _, open := <-events:
-			if !open {
-				return fmt.Errorf("receive link changes: subscription ended")
-			}
-			if !p.settle(ctx, events) {
-				return nil
-			}
+		case <-events.changed:
+			elsewhere = time.Since(p.looked) > restFactor*p.lookTook
 		}
-		if err := p.sync(); err != nil {
+		if err := p.sync(elsewhere); err != nil {
 			return err
 		}
-	}
-}
-
-// settle swallows what follows an event closely. It reports false if ctx ended.
-func (p *Probe) settle(ctx context.Context, events <-chan netlink.LinkUpdate) bool {
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	for {
-		select {
+		select { // what follows closely is one change
 		case <-ctx.Done():
-			return false
-		case <-timer.C:
-			return true
-		case _, open := <-events:
-			if !open {
-				return true
-			}
+			return nil
+		case <-time.After(settle):
 		}
 	}
-}
-
-// sync attaches to what is wanted and not attached, and detaches from the rest.
-func (p *Probe) sync() error {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return fmt.Errorf("list interfaces: %w", err)
-	}
-	present := make(map[int]string, len(links))
-	for _, l := range links {
-		present[l.Attrs().Index] = l.Attrs().Name
-	}
-	p.relations.Store(relate(devices(0, links, func(int) (uint32, bool) { return 0, false })))
-	wanted := choose(&p.cfg, links)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for index, name := range p.attached {
-		if now, ok := wanted[index]; ok && now != name {
-			p.log.Info("interface was renamed", "from", name, "to", now)
-			p.attached[index] = now
-			p.names.set(index, now)
-		} else if !ok {
-			p.detach(index, name, present[index] != "")
-		}
-	}
-	for _, index := range slices.Sorted(maps.Keys(wanted)) {
-		if _, ok := p.attached[index]; !ok {
-			p.attach(index, wanted[index])
-		}
-	}
-	for index := range p.failed {
-		if _, ok := wanted[index]; !ok {
-			delete(p.failed, index)
-		}
-	}
-	p.listed, p.present = true, describe(links)
-	p.tellIfNone()
-	return nil
-}
-
-func (p *Probe) attach(index int, name string) {
-	before, again := p.failed[index]
-	if again && time.Since(before) < retryAfter {
-		return
-	}
-	// Before the first packet can be drained.
-	p.names.set(index, name)
-	if err := p.datapath.Attach(here(index)); err != nil {
-		p.attachFailures.Inc()
-		p.failed[index], p.lastErr = time.Now(), err
-		p.names.retire(index)
-		if !again {
-			p.log.Error("interface cannot be watched, trying again every 30 s", "interface", name, "ifindex", index, "error", err)
-		}
-		return
-	}
-	delete(p.failed, index)
-	p.attached[index] = name
-	p.log.Info("watching interface", "interface", name, "ifindex", index)
-}
-
-func (p *Probe) detach(index int, name string, present bool) {
-	delete(p.attached, index)
-	p.names.retire(index)
-	if err := p.datapath.Detach(here(index)); err != nil {
-		p.log.Warn("interface cannot be detached", "interface", name, "ifindex", index, "error", err)
-		return
-	}
-	p.log.Info("no longer watching interface", "interface", name, "ifindex", index, "present", present)
 }

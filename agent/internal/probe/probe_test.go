@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/vishvananda/netlink"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
@@ -22,6 +21,9 @@ type datapath func(index int) error
 
 func (d datapath) Attach(p flowbpf.Place) error { return d(int(p.Ifindex)) }
 func (d datapath) Detach(flowbpf.Place) error   { return nil }
+func (d datapath) Forget(uint32) error          { return nil }
+
+func here(index int) flowbpf.Place { return flowbpf.Place{Ifindex: uint32(index)} }
 
 func newProbe(t *testing.T, d datapath) *Probe {
 	t.Helper()
@@ -45,7 +47,7 @@ func TestNamesCanBeAskedForDuringAttach(t *testing.T) {
 		p.Drained()
 		return nil
 	})
-	if err := p.sync(); err != nil {
+	if err := p.sync(true); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.Interfaces(); len(got) != 1 || got[0] != "lo" {
@@ -63,7 +65,7 @@ func TestFailedAttachIsToldAndNotRepeatedAtOnce(t *testing.T) {
 		return errors.New("device or resource busy")
 	})
 	for range 3 {
-		if err := p.sync(); err != nil {
+		if err := p.sync(true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,17 +95,18 @@ func TestRunEndsWithItsContext(t *testing.T) {
 
 func TestNamesOutliveTheirInterfaceForTwoDrains(t *testing.T) {
 	n := newNames()
-	n.set(7, "veth7")
-	n.retire(7)
+	seven := flowbpf.Place{NetNS: 3, Ifindex: 7}
+	n.set(seven, "veth7", "blue")
+	n.retire(seven)
 	for range 2 {
 		n.drained()
-		if got := n.get(7); got != "veth7" {
-			t.Errorf("name is %s", got)
+		if got := n.get(seven); got != "veth7" || n.space(3) != "blue" {
+			t.Errorf("name is %s in %q", got, n.space(3))
 		}
 	}
 	n.drained()
-	if got := n.get(7); got != "if7" {
-		t.Errorf("name is %s", got)
+	if got := n.get(seven); got != "if7" || n.space(3) != "" {
+		t.Errorf("name is %s in %q", got, n.space(3))
 	}
 }
 
@@ -116,7 +119,7 @@ func TestNothingToWatchIsToldOnceWithWhatThereIs(t *testing.T) {
 		t.Errorf("before the first look: %v", err)
 	}
 	for range 3 {
-		if err := p.sync(); err != nil {
+		if err := p.sync(true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,22 +133,22 @@ func TestNothingToWatchIsToldOnceWithWhatThereIs(t *testing.T) {
 	}
 	// An interface comes and goes: that is told again.
 	p.cfg.Include = []string{"lo"}
-	if err := p.sync(); err != nil || p.Health(t.Context()) != nil {
+	if err := p.sync(true); err != nil || p.Health(t.Context()) != nil {
 		t.Errorf("with an interface: %v, %v", err, p.Health(t.Context()))
 	}
 	p.cfg.Include = []string{"nosuch0"}
-	if err := p.sync(); err != nil || strings.Count(told.String(), "no interface to watch") != 2 {
+	if err := p.sync(true); err != nil || strings.Count(told.String(), "no interface to watch") != 2 {
 		t.Errorf("%v, the log says: %s", err, told.String())
 	}
 }
 
 func TestManyInterfacesAreNamedInPart(t *testing.T) {
-	links := []netlink.Link{&netlink.Device{LinkAttrs: attrs(1, "lo", flagUp)}, &netlink.Device{LinkAttrs: attrs(2, "eth0", 0)}}
+	links := []device{{name: "lo", up: true}, {name: "eth0"}}
 	if got := describe(links); got != "lo, eth0 (down)" {
 		t.Error(got)
 	}
 	for i := range 30 {
-		links = append(links, &netlink.Device{LinkAttrs: attrs(3+i, fmt.Sprint("veth", i), flagUp)})
+		links = append(links, device{name: fmt.Sprint("veth", i), up: true})
 	}
 	if got := describe(links); !strings.HasSuffix(got, "veth17, and 12 more") {
 		t.Error(got)
