@@ -174,7 +174,7 @@ func (r *running) get(path string) string {
 }
 
 // finish ends the agent and returns what it sent, after it checked that every
-// drain proves itself: seen = recorded + overflow + other for each attach point,
+// drain proves itself: seen = recorded + overflow + other + skipped for each attach point,
 // and the records of the drain add up to what is recorded, but for what
 // repeated says.
 func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen map[string]ebbwatch.Counter) {
@@ -219,6 +219,7 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 			sum := a.Recorded
 			sum.Add(a.Overflow)
 			sum.Add(a.Other)
+			sum.Add(a.Skipped)
 			if a.Seen != sum {
 				r.t.Errorf("batch %d: %+v does not balance", seq, a)
 			}
