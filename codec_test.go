@@ -114,9 +114,9 @@ func TestGolden(t *testing.T) {
 }
 
 // golden holds what make returns against a file, which is uncompressed: zstd may compress better one day.
-func golden(t *testing.T, make func() *Batch, file string) {
+func golden(t *testing.T, build func() *Batch, file string) {
 	t.Helper()
-	b := make()
+	b := build()
 	b.sortAddrs()
 	got := appendBatch(nil, b)
 	if *update {
@@ -138,7 +138,7 @@ func golden(t *testing.T, make func() *Batch, file string) {
 	if err := newDecoder(t).Decode(raw(t, want), &decoded); err != nil {
 		t.Fatal(err)
 	}
-	same(t, &decoded, make())
+	same(t, &decoded, build())
 }
 
 // fullBatch holds what goldenBatch does, and a value of its own for everything
