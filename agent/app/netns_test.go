@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -16,10 +17,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TestMain keeps the main thread, by which /proc knows the process, in its
+// namespace: no test runs on it.
+func TestMain(m *testing.M) {
+	runtime.LockOSThread()
+	os.Exit(m.Run())
+}
+
 // inNamespace runs the calling test in a process of its own, in a network
 // namespace of its own that ends with it. It returns false in the parent, which
 // has nothing left to do.
 func inNamespace(t *testing.T) bool {
+	t.Helper()
+	return inNamespaces(t, unix.CLONE_NEWNET)
+}
+
+// isolated is inNamespace where the process sees no other one and no namespace
+// that has a name: with a /proc and an empty /run of its own.
+func isolated(t *testing.T) bool {
+	t.Helper()
+	if !inNamespaces(t, unix.CLONE_NEWNET|unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
+		return false
+	}
+	for _, err := range []error{
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""),
+		unix.Mount("tmpfs", "/run", "tmpfs", 0, ""), os.Mkdir("/run/netns", 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return true
+}
+
+func inNamespaces(t *testing.T, flags uintptr) bool {
 	t.Helper()
 	const marker = "EBBWATCH_TEST_NAMESPACE"
 	if os.Getenv(marker) != "" {
@@ -34,7 +65,7 @@ func inNamespace(t *testing.T) bool {
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+exactly(t.Name()), "-test.v", "-test.timeout=120s")
 	cmd.Env = append(os.Environ(), marker+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if err != nil || testing.Verbose() || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Logf("in the namespace:\n%s", out)
@@ -93,6 +124,16 @@ func newHost(t *testing.T) *host {
 	}
 	t.Cleanup(func() { close(h.do) })
 	return h
+}
+
+// call gives the namespace a name, by which an agent finds it.
+func (h *host) call(name string) {
+	h.t.Helper()
+	path := filepath.Join("/run/netns", name)
+	if err := os.WriteFile(path, nil, 0o444); err != nil {
+		h.t.Fatal(err)
+	}
+	h.run(func() error { return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "") })
 }
 
 // run calls f in the namespace and waits. Sockets that f opens stay there. f

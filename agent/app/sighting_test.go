@@ -27,6 +27,7 @@ type path struct {
 	place   string // the interface of the record, if it is not one of several
 	tunnel  ebbwatch.Tunnel
 	id      uint32
+	netns   string // of the record
 	adjust  func(*app.Config)
 }
 
@@ -104,6 +105,9 @@ func (p *path) places(t *testing.T, what string, f *ebbwatch.Flow) {
 	slices.Sort(names)
 	if got := strings.Join(names, " "); got != p.want {
 		t.Errorf("%s: seen by %s, want %s", what, got, p.want)
+	}
+	if f.NetNS != p.netns {
+		t.Errorf("%s: recorded in namespace %q, want %q", what, f.NetNS, p.netns)
 	}
 	if f.Tunnel != p.tunnel || f.TunnelID != p.id || p.place != "" && f.Interface != p.place {
 		t.Errorf("%s: tunnel %v %d, recorded at %s", what, f.Tunnel, f.TunnelID, f.Interface)
