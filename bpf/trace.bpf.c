@@ -24,6 +24,13 @@ int ebb_retransmit(__u64 *ctx)
 	const struct sock *sk = (const struct sock *)ctx[0];
 	const struct sk_buff *skb = (const struct sk_buff *)ctx[1];
 
+	/*
+	 * Newer kernels tell of failed attempts, too: the first transmission is still
+	 * in the host's queue, the window is closed, there is no route. The branch is
+	 * removed before the verifier sees it where there is no third argument.
+	 */
+	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && (int)ctx[2])
+		return 0;
 	ebb_sent_again(&sk->__sk_common, bpf_htons(sk->__sk_common.skc_num), ebb_tcp_segments(skb));
 	return 0;
 }

@@ -136,6 +136,11 @@ struct tcp_skb_cb {
 	__u16 tcp_gso_segs;
 };
 
+/* Has err where the tracepoint has it as its third argument. */
+struct trace_event_raw_tcp_retransmit_skb {
+	int err;
+};
+
 #pragma clang attribute pop
 
 #endif

@@ -249,6 +249,34 @@ func TestRetransmitsAreThoseOfTheSockets(t *testing.T) {
 	}
 }
 
+func TestAttemptsThatSendNothingAreNoRetransmits(t *testing.T) {
+	w := openWatch(t)
+	a, b := addresses4()
+	before := retransSegs(t)
+	client, server := transfer(t, a, b, 1)
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	must(t, netlink.LinkSetMTU(lo, 1500))
+	// The timer goes off while what it would repeat still waits in the host's own queue.
+	queue := &netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lo.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)},
+		Rate: 3000, Buffer: netlink.Xmittime(3000, 2000), Limit: 1 << 20}
+	if err := netlink.QdiscAdd(queue); err != nil {
+		losstest.Need(t, false, "the queueing discipline tbf: "+err.Error())
+	}
+	const size = 1000
+	for range 8 {
+		_, err = client.Write(make([]byte, size)) // a segment each, three in a second
+		must(t, err)
+	}
+	must(t, server.SetReadDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.ReadFull(server, make([]byte, 8*size))
+	must(t, err)
+	got := w.losses(conversation(protoTCP, localOf(client), localOf(server)))
+	if n := retransSegs(t) - before; n != got.Retransmits[0]+got.Retransmits[1] {
+		t.Errorf("%v segments were sent again, the kernel's statistics say %d", got.Retransmits, n)
+	}
+}
+
 func TestHandshakesThatAreSentAgain(t *testing.T) {
 	w := openWatch(t)
 	a, b := addresses4()
