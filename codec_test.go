@@ -149,7 +149,7 @@ func fullBatch() *Batch {
 	b.Attach[0].Reasons = []Loss{{"not_ip", 2}, {"truncated", 1}}
 	b.Features = []Feature{{
 		Interface: "eth0", Egress: true, IntervalMS: 1000, Seen: Counter{1, 2}, SYN: 3, SYNACK: 4, FIN: 5, RST: 6, NewFlows: 7, Overflow: 8,
-		Sizes: []uint64{0, 1, 1 << 40}, Gaps: []uint64{9},
+		Sizes: []uint64{0, 1, 1 << 40}, Gaps: []uint64{9}, NetNS: "blue",
 	}, {Interface: "eth1"}}
 	b.Sources = []Source{
 		{Addr: netip.MustParseAddr("10.9.8.7"), IntervalMS: 3000, Flows: 1, Targets: 2, Overflow: Counter{3, 4}},

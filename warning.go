@@ -18,6 +18,7 @@ const (
 // early warning, sent beside the flow records and before them.
 type Feature struct {
 	Interface  string
+	NetNS      string // "" for the agent's own network namespace
 	Egress     bool
 	IntervalMS uint32
 	Seen       Counter
@@ -49,8 +50,10 @@ func (b *Batch) validateWarnings() error {
 	}
 	for i := range b.Features {
 		f := &b.Features[i]
-		if err := validName("interface", f.Interface); err != nil {
-			return err
+		for _, name := range []string{f.Interface, f.NetNS} {
+			if err := validName("feature's name", name); err != nil {
+				return err
+			}
 		}
 		if len(f.Sizes) > maxBuckets || len(f.Gaps) > maxBuckets {
 			return fmt.Errorf("%w: histogram of more than %d buckets", ErrInvalid, maxBuckets)
@@ -77,7 +80,7 @@ func appendFeature(dst []byte, f *Feature) []byte {
 			dst = appendMessage(dst, protowire.Number(11+i), func(dst []byte) []byte { return appendPacked(dst, col) })
 		}
 	}
-	return dst
+	return appendString(dst, 13, f.NetNS)
 }
 
 func parseFeature(data []byte, b *Batch) error {
@@ -99,6 +102,8 @@ func parseFeature(data []byte, b *Batch) error {
 			f.Sizes, err = parseBuckets(data)
 		case 12:
 			f.Gaps, err = parseBuckets(data)
+		case 13:
+			f.NetNS = string(data)
 		default: // from a newer agent
 		}
 		return err

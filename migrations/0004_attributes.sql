@@ -63,6 +63,7 @@ CREATE TABLE IF NOT EXISTS features
     `received` DateTime64(3, 'UTC') COMMENT 'When NATS stored the batch' CODEC(Delta, ZSTD(1)),
     `agent` LowCardinality(String) COMMENT 'Agent' CODEC(ZSTD(1)),
     `interface` LowCardinality(String) COMMENT 'Interface of the attach point' CODEC(ZSTD(1)),
+    `netns` LowCardinality(String) COMMENT 'Network namespace of the interface, empty for the agent''s own' CODEC(ZSTD(1)),
     `direction` Enum8('ingress' = 0, 'egress' = 1) COMMENT 'Direction of the attach point' CODEC(ZSTD(1)),
     `interval_ms` UInt32 COMMENT 'Length of the interval in milliseconds, a second mostly' CODEC(T64, ZSTD(1)),
     `seen_packets` UInt64 COMMENT 'Packets that passed the attach point' CODEC(T64, ZSTD(1)),

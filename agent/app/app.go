@@ -96,7 +96,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	drainer := &drain.Drainer{
 		Interval: a.cfg.DrainInterval, Datapath: datapath, Sink: publisher,
 		Table: table, Interfaces: interfaces, Drained: interfaces.Drained, Log: a.log,
-		Warner: warn.New(datapath, interfaces.Name, reg, a.log), WarnInterval: a.cfg.Warning.Interval,
+		Warner: warn.New(datapath, interfaces, reg, a.log), WarnInterval: a.cfg.Warning.Interval,
 		Annotator: annotator, Govern: governor.New(a.cfg.Budget, datapath, a.log).Observe,
 	}
 	drainer.Register(reg)

@@ -80,7 +80,7 @@ func earlyWarnings(t *testing.T, ch *chtest.Server) {
 	batch.Time, batch.IntervalMS = at, 0
 	batch.Features = []ebbwatch.Feature{
 		{Interface: "eth0", Egress: true, IntervalMS: 1000, Seen: ebbwatch.Counter{Packets: 1, Bytes: 2}, SYN: 3, SYNACK: 4, FIN: 5, RST: 6, NewFlows: 7, Overflow: 8, Sizes: []uint64{0, 9}, Gaps: []uint64{10}},
-		{Interface: "eth1", IntervalMS: 999},
+		{Interface: "eth1", NetNS: "blue", IntervalMS: 999},
 	}
 	batch.Sources = []ebbwatch.Source{
 		{Addr: netip.MustParseAddr("192.0.2.7"), IntervalMS: 3000, Flows: 11, Targets: 12, Overflow: ebbwatch.Counter{Packets: 13, Bytes: 14}},
@@ -95,8 +95,8 @@ func earlyWarnings(t *testing.T, ch *chtest.Server) {
 	})
 	ms := at.Format("2006-01-02 15:04:05.000") + "\tweb-1\t"
 	for query, want := range map[string]string{
-		"SELECT time, agent, interface, direction, interval_ms, seen_packets, seen_bytes, syn_packets, syn_ack_packets, fin_packets, rst_packets, new_flows, overflow_packets, sizes, gaps FROM %.features ORDER BY interface": ms +
-			"eth0\tegress\t1000\t1\t2\t3\t4\t5\t6\t7\t8\t[0,9]\t[10]\n" + ms + "eth1\tingress\t999\t0\t0\t0\t0\t0\t0\t0\t0\t[]\t[]",
+		"SELECT time, agent, interface, netns, direction, interval_ms, seen_packets, seen_bytes, syn_packets, syn_ack_packets, fin_packets, rst_packets, new_flows, overflow_packets, sizes, gaps FROM %.features ORDER BY interface": ms +
+			"eth0\t\tegress\t1000\t1\t2\t3\t4\t5\t6\t7\t8\t[0,9]\t[10]\n" + ms + "eth1\tblue\tingress\t999\t0\t0\t0\t0\t0\t0\t0\t0\t[]\t[]",
 		"SELECT time, agent, src, others, interval_ms, flows, targets, overflow_packets, overflow_bytes FROM %.sources ORDER BY flows": ms +
 			"192.0.2.7\tfalse\t3000\t11\t12\t13\t14\n" + ms + "2001:db8::7\tfalse\t3000\t15\t0\t0\t0\n" + ms + "::\ttrue\t3000\t16\t17\t0\t0\n" + ms + "::\tfalse\t3000\t18\t0\t0\t0",
 		"SELECT time, agent, interface, interval_ms, flows, sequence FROM %.coverage": ms + "\t0\t0\t1",

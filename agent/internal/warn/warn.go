@@ -61,16 +61,21 @@ type Datapath interface {
 // Watch fills early warnings into batches. Make it with New. It is for one goroutine.
 type Watch struct {
 	datapath Datapath
-	name     func(flowbpf.Place) string
+	names    Names
 	log      *slog.Logger
 	metrics  *metrics
 	sources  []flowbpf.Source // memory for the next warning
 }
 
-// New returns a Watch; name gives the name of an attach point's interface. It
-// registers its metrics with reg.
-func New(datapath Datapath, name func(flowbpf.Place) string, reg prometheus.Registerer, log *slog.Logger) *Watch {
-	return &Watch{datapath: datapath, name: name, log: log, metrics: newMetrics(reg)}
+// Names names attach points: a *probe.Probe.
+type Names interface {
+	Name(flowbpf.Place) string
+	NetNS(flowbpf.Place) string
+}
+
+// New returns a Watch that registers its metrics with reg.
+func New(datapath Datapath, names Names, reg prometheus.Registerer, log *slog.Logger) *Watch {
+	return &Watch{datapath: datapath, names: names, log: log, metrics: newMetrics(reg)}
 }
 
 // Warn adds to b what the attach points saw since the call before, and the most
@@ -82,7 +87,7 @@ func (w *Watch) Warn(b *ebbwatch.Batch, since, lasted time.Duration) bool {
 		if g.Place.Ifindex == 0 || len(b.Features) >= ebbwatch.MaxFeatures {
 			return // the kernel's test runs
 		}
-		b.Features = append(b.Features, feature(g, w.name(g.Place), since))
+		b.Features = append(b.Features, feature(g, w.names.Name(g.Place), w.names.NetNS(g.Place), since))
 	})
 	if err != nil {
 		w.fail("features", err)
@@ -178,9 +183,9 @@ func appendSources(b *ebbwatch.Batch, sources []flowbpf.Source, lasted time.Dura
 	}
 }
 
-func feature(g *flowbpf.Glance, name string, since time.Duration) ebbwatch.Feature {
+func feature(g *flowbpf.Glance, name, netns string, since time.Duration) ebbwatch.Feature {
 	return ebbwatch.Feature{
-		Interface: name, Egress: g.Direction == flowbpf.Egress, IntervalMS: milliseconds(since),
+		Interface: name, NetNS: netns, Egress: g.Direction == flowbpf.Egress, IntervalMS: milliseconds(since),
 		Seen: ebbwatch.Counter(g.Seen), SYN: g.SYN, SYNACK: g.SYNACK, FIN: g.FIN, RST: g.RST, NewFlows: g.NewFlows, Overflow: g.Overflow,
 		Sizes: filled(g.Sizes[:]), Gaps: filled(g.Gaps[:]),
 	}

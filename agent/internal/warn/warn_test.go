@@ -40,10 +40,15 @@ func (c *counted) Sources(visit func(*flowbpf.Source)) error {
 
 func (c *counted) DrainedSources() []flowbpf.Source { return c.drained }
 
+type names struct{}
+
+func (names) Name(flowbpf.Place) string  { return "eth0" }
+func (names) NetNS(flowbpf.Place) string { return "blue" }
+
 func watch(t *testing.T, c *counted) (*warn.Watch, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	return warn.New(c, func(flowbpf.Place) string { return "eth0" }, reg, slog.New(slog.NewTextHandler(t.Output(), nil))), reg
+	return warn.New(c, names{}, reg, slog.New(slog.NewTextHandler(t.Output(), nil))), reg
 }
 
 func address(n int) netip.Addr {
@@ -68,7 +73,7 @@ func TestAWarningTellsWhatPassedAndWhoStandsOut(t *testing.T) {
 	if !w.Warn(&b, time.Second, 3*time.Second) {
 		t.Fatal("no warning")
 	}
-	wantFeatures := []ebbwatch.Feature{{Interface: "eth0", Egress: true, IntervalMS: 1000, Seen: ebbwatch.Counter{Packets: 9, Bytes: 900}, SYN: 5, SYNACK: 4, FIN: 3, RST: 2, NewFlows: 6, Overflow: 1,
+	wantFeatures := []ebbwatch.Feature{{Interface: "eth0", NetNS: "blue", Egress: true, IntervalMS: 1000, Seen: ebbwatch.Counter{Packets: 9, Bytes: 900}, SYN: 5, SYNACK: 4, FIN: 3, RST: 2, NewFlows: 6, Overflow: 1,
 		Sizes: []uint64{6: 9}, Gaps: []uint64{10: 2}}}
 	if !reflect.DeepEqual(b.Features, wantFeatures) {
 		t.Errorf("features\n%+v, want\n%+v", b.Features, wantFeatures)

@@ -12,7 +12,8 @@ import (
 // short time.
 type features struct {
 	time, received proto.ColInt64
-	agent, iface   dictionary
+	agent          dictionary
+	iface, netns   dictionary
 	direction      proto.ColUInt8
 	intervalMS     proto.ColUInt32
 	seen           counters
@@ -27,12 +28,14 @@ type features struct {
 func (f *features) init() {
 	f.agent.init()
 	f.iface.init()
+	f.netns.init()
 	f.sizes, f.gaps = proto.NewArray(new(proto.ColUInt64)), proto.NewArray(new(proto.ColUInt64))
 	f.input = proto.Input{
 		{Name: "time", Data: proto.Alias(&f.time, typeMillis)},
 		{Name: "received", Data: proto.Alias(&f.received, typeMillis)},
 		{Name: "agent", Data: &f.agent},
 		{Name: "interface", Data: &f.iface},
+		{Name: "netns", Data: &f.netns},
 		{Name: "direction", Data: proto.Alias(&f.direction, typeDirection)},
 		{Name: "interval_ms", Data: &f.intervalMS},
 		{Name: "seen_packets", Data: &f.seen.packets},
@@ -53,8 +56,8 @@ func (f *features) rows() int { return len(f.time) }
 func (f *features) reset() { f.input.Reset() }
 
 func (f *features) bytes() int {
-	const row, bucket = 118, 8
-	return row*f.rows() + bucket*(f.sizes.Data.Rows()+f.gaps.Data.Rows()) + f.agent.bytes() + f.iface.bytes()
+	const row, bucket = 122, 8
+	return row*f.rows() + bucket*(f.sizes.Data.Rows()+f.gaps.Data.Rows()) + f.agent.bytes() + f.iface.bytes() + f.netns.bytes()
 }
 
 func (f *features) append(in *ebbwatch.Batch, received time.Time) {
@@ -68,6 +71,7 @@ func (f *features) append(in *ebbwatch.Batch, received time.Time) {
 		f.received = append(f.received, received.UnixMilli())
 		f.agent.repeat(agent, 1)
 		f.iface.repeat(f.iface.key(v.Interface), 1)
+		f.netns.repeat(f.netns.key(v.NetNS), 1)
 		f.direction = append(f.direction, direction(v.Egress))
 		f.intervalMS = append(f.intervalMS, v.IntervalMS)
 		f.seen.append(v.Seen)
