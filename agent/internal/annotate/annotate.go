@@ -70,6 +70,7 @@ type Annotator struct {
 	bare    prometheus.Counter
 
 	losses map[flowbpf.Key]trace.Loss // of the interval, without those in records
+	late   map[flowbpf.Key]trace.Loss // of the interval before, without any conversation
 
 	mu     sync.Mutex // guards what follows
 	parser l7.Parser
@@ -168,6 +169,25 @@ func (a *Annotator) Begin() {
 		a.log.Warn("losses cannot be read", "error", err)
 	}
 	a.losses = losses
+	for k, loss := range a.late {
+		if a.losses == nil {
+			a.losses = make(map[flowbpf.Key]trace.Loss)
+		}
+		a.losses[k] = together(loss, a.losses[k])
+	}
+}
+
+// together adds up what one conversation suffered in two intervals.
+func together(a, b trace.Loss) trace.Loss {
+	if b.Reason == "" || b.Drops[0]+b.Drops[1] < a.Drops[0]+a.Drops[1] {
+		b.Reason = a.Reason
+	}
+	for i := range a.Drops {
+		b.Drops[i] += a.Drops[i]
+		b.DropBytes[i] += a.DropBytes[i]
+		b.Retransmits[i] += a.Retransmits[i]
+	}
+	return b
 }
 
 // Annotate implements drain.Annotator.
@@ -225,10 +245,17 @@ func (a *Annotator) own(o *ebbwatch.Owner) {
 }
 
 // End implements drain.Annotator: it tells of packets that were dropped before
-// any interface saw them, and forgets what was told.
+// any interface saw them, and forgets what was told. Losses are drained some
+// milliseconds after the packets: what belongs to no conversation waits for the
+// next drain, in which it may begin.
 func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
 	records := 0
+	late := make(map[flowbpf.Key]trace.Loss)
 	for k, loss := range a.losses {
+		if _, waited := a.late[k]; !waited && !a.from.Conversations.Known(k) {
+			late[k] = loss
+			continue
+		}
 		if loss.Drops == [2]uint64{} || !a.from.Conversations.Known(k) && (loss.Reason == notSpecified || loopback(&k)) {
 			continue // nothing to tell, or about what no watched interface sees
 		}
@@ -240,7 +267,7 @@ func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
 		suffer(r, &loss)
 		emit(&r.Flow)
 	}
-	a.losses = nil
+	a.losses, a.late = nil, late
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for k, t := range a.talks {

@@ -1,0 +1,99 @@
+package annotate
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
+	"github.com/ebbwatch/ebbwatch/agent/internal/trace"
+)
+
+// kernel is a stand-in for what the annotator asks: no hints, the given losses,
+// and the given conversations.
+type kernel struct {
+	losses map[flowbpf.Key]trace.Loss
+	known  map[flowbpf.Key]bool
+}
+
+func (k *kernel) Hints(func(*flowbpf.Hint)) error   { return nil }
+func (k *kernel) HintsLost() uint64                 { return 0 }
+func (k *kernel) Stats() (trace.Stats, error)       { return trace.Stats{}, nil }
+func (k *kernel) Known(key flowbpf.Key) bool        { return k.known[key] }
+func (k *kernel) Bare(key flowbpf.Key) *conn.Record { return &conn.Record{Key: key} }
+func (k *kernel) Drain() (map[flowbpf.Key]trace.Loss, error) {
+	losses := k.losses
+	k.losses = nil
+	return losses, nil
+}
+
+func key(a, b string, port uint16) flowbpf.Key {
+	return flowbpf.Key{A: netip.MustParseAddr(a).As16(), B: netip.MustParseAddr(b).As16(), APort: port, BPort: 9, Proto: ebbwatch.ProtoTCP}
+}
+
+// drain is one drain with a record of each of recorded; it returns those, and
+// those without packets.
+func drain(a *Annotator, recorded ...flowbpf.Key) (records []conn.Record, bare []ebbwatch.Flow) {
+	a.Begin()
+	for _, k := range recorded {
+		r := conn.Record{Key: k}
+		a.Annotate(&r)
+		records = append(records, r)
+	}
+	a.End(func(f *ebbwatch.Flow) { bare = append(bare, *f) })
+	return records, bare
+}
+
+func TestDropsJustBeforeTheirConversationsFirstRecordStandInIt(t *testing.T) {
+	for _, ends := range [][2]string{{"127.0.0.1", "127.0.0.2"}, {"10.0.0.1", "10.0.0.2"}} {
+		k := &kernel{}
+		a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
+		name := key(ends[0], ends[1], 1)
+		k.losses = map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{1, 0}, Reason: "NO_SOCKET"}}
+		if _, bare := drain(a); len(bare) != 0 {
+			t.Errorf("%v: told before the conversation: %+v", ends, bare)
+		}
+		k.losses = map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{2, 1}, Retransmits: [2]uint64{0, 1}, Reason: "TCP_OLD_DATA"}}
+		records, bare := drain(a, name)
+		if r := records[0]; r.SrcHealth.Drops != 3 || r.DstHealth.Drops != 1 || r.DstHealth.Retransmits != 1 || r.DropReason != "TCP_OLD_DATA" || len(bare) != 0 {
+			t.Errorf("%v: %+v, and %+v", ends, r.Flow, bare)
+		}
+		if records, bare := drain(a, name); records[0].SrcHealth.Drops != 0 || len(bare) != 0 {
+			t.Errorf("%v: told twice: %+v, %+v", ends, records[0].Flow, bare)
+		}
+	}
+}
+
+func TestDropsOfNoConversationAreToldOneDrainLater(t *testing.T) {
+	k := &kernel{}
+	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
+	for range 3 {
+		k.losses = map[flowbpf.Key]trace.Loss{
+			key("10.0.0.1", "10.0.0.2", 1):   {Drops: [2]uint64{5, 0}, Reason: "IP_INNOROUTES"},
+			key("10.0.0.1", "10.0.0.2", 2):   {Drops: [2]uint64{5, 0}, Reason: notSpecified},
+			key("127.0.0.1", "127.0.0.1", 3): {Drops: [2]uint64{5, 0}, Reason: "NO_SOCKET"},
+		}
+		if _, bare := drain(a); len(bare) != 0 {
+			t.Errorf("at once: %+v", bare)
+		}
+		if _, bare := drain(a); len(bare) != 1 || bare[0].SrcHealth.Drops != 5 || bare[0].DropReason != "IP_INNOROUTES" {
+			t.Errorf("one drain later: %+v", bare)
+		}
+		if _, bare := drain(a); len(bare) != 0 {
+			t.Errorf("again: %+v", bare)
+		}
+	}
+}
+
+func TestDropsOfAKnownConversationWithoutPacketsAreToldAtOnce(t *testing.T) {
+	name := key("10.0.0.1", "10.0.0.2", 1)
+	k := &kernel{known: map[flowbpf.Key]bool{name: true}, losses: map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{0, 7}, Reason: "NETFILTER_DROP"}}}
+	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
+	if _, bare := drain(a); len(bare) != 1 || bare[0].DstHealth.Drops != 7 {
+		t.Errorf("%+v", bare)
+	}
+}
