@@ -44,7 +44,7 @@ bin/ebbwatch-analyzer: ; @$(GOBUILD) -o $@ ./analyzer
 bin/lab: ; @$(GOBUILD) -o $@ ./scripts/lab
 
 .PHONY: test
-test: ## Test everything, as continuous integration does (15 minutes at most)
+test: ## Test everything, as continuous integration does (some 10 minutes)
 	@scripts/test.sh $(MODULES)
 
 .PHONY: test-kernel

@@ -14,7 +14,7 @@ make --no-print-directory build
 
 step "test"
 # At the top, ./... would be the root module alone; work is all of them.
-timeout --foreground 780 go test -race -timeout 10m work
+timeout --foreground 1800 go test -race -timeout 15m work
 step "test on Linux 6.1"
 status=0
 timeout --foreground 400 scripts/kernel.sh --quick || status=$?

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +41,29 @@ const (
 	opsAddress = "127.0.0.1:8461"
 	patience   = 45 * time.Second // an emulated machine is slow
 )
+
+// output is the test's, until it ends: callbacks of a connection that was closed
+// may still want to say so.
+func output(t *testing.T) io.Writer {
+	o := &untilTheEnd{to: t.Output()}
+	t.Cleanup(func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.to = io.Discard
+	})
+	return o
+}
+
+type untilTheEnd struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (o *untilTheEnd) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.to.Write(p)
+}
 
 // broker is a real NATS server that keeps its port and its data when it is started again.
 type broker struct {
@@ -106,15 +130,26 @@ func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *runn
 	if adjust != nil {
 		adjust(&cfg)
 	}
-	log = append(log, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	log = append(log, slog.New(slog.NewTextHandler(output(t), nil)))
 	a, err := app.New(cfg, log[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: t, broker: b, stream: stream, stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- a.Run(ctx) }()
-	t.Cleanup(cancel)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.done <- a.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-ended: // before the server that it talks to
+		case <-time.After(patience):
+			t.Error("the agent does not end")
+		}
+	})
 	return r
 }
 
