@@ -212,3 +212,67 @@ func TestBulkTransferIsAccountedAsTheKernelCountsIt(t *testing.T) {
 	}
 	t.Logf("%+v in %d batches, overflow %+v", want, r.batches, r.overflow)
 }
+
+// Packets that get lost between two interfaces of one path are in the record of
+// the first, and what the second saw is in no other.
+func TestWhatIsLostBetweenRelatedInterfacesIsRecordedOnce(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	quiet(t)
+	e := overMacvlan(t)
+	r := runAgent(t, func(cfg *app.Config) { cfg.Interfaces.Include = []string{"up0", "mac0"} })
+	r.watches(2)
+	address := net.JoinHostPort(e.address, "7001")
+	e.server.at(t, func() error { return serveUDP(t, address) })
+	lose(t, "mac0")
+	stop := stream(t, nil, address)
+	time.Sleep(time.Second)
+	sent, answered := stop()
+	flows, seen := r.finishRepeated()
+	var src, dst uint64
+	for _, f := range flows {
+		if f.DstPort == 7001 {
+			src, dst = src+f.SrcPackets, dst+f.DstPackets
+		}
+	}
+	if src != uint64(sent) || dst != uint64(answered) || sent < 100 {
+		t.Errorf("%d/%d packets recorded, %d/%d sent", src, dst, sent, answered)
+	}
+	if seen["up0"].Packets >= seen["mac0"].Packets {
+		t.Errorf("nothing was lost: the test shows nothing: %v", seen)
+	}
+}
+
+// lose drops one in eight packets that leave by the interface, after everybody saw them.
+func lose(t *testing.T, name string) {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word), // __sk_buff.len: not ARP, which is shorter
+		asm.JLT.Imm(asm.R1, 43, "pass"),
+		asm.FnGetPrandomU32.Call(),
+		asm.And.Imm(asm.R0, 7),
+		asm.JNE.Imm(asm.R0, 0, "pass"),
+		asm.Mov.Imm(asm.R0, 2), // TCX_DROP
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), // TCX_NEXT
+		asm.Return(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook, err := link.AttachTCX(link.TCXOptions{Interface: mustLink(t, name).Attrs().Index, Program: prog, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hook.Close(); _ = prog.Close() })
+}
+
+func mustLink(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

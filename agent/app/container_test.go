@@ -3,13 +3,10 @@ package app_test
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -164,43 +161,4 @@ func startAgent(t *testing.T, mode, dir string) (*exec.Cmd, *bytes.Buffer) {
 	r.shows("\nebbwatch_agent_namespace_interfaces{netns=\"blue\"} 1\n", true)
 	r.drains(2)
 	return cmd, &log
-}
-
-// stream sends datagrams from h, one a millisecond, until stop is called.
-func stream(t *testing.T, h *host, address string) (stop func() (sent, answered int)) {
-	t.Helper()
-	var c net.Conn
-	h.run(func() (err error) { c, err = net.Dial("udp", address); return err })
-	done, result, answers := make(chan struct{}), make(chan int), make(chan int)
-	go func() {
-		n := 0
-		defer func() { result <- n }()
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(time.Millisecond):
-			}
-			if _, err := fmt.Fprintf(c, "%d", n); err == nil {
-				n++
-			}
-		}
-	}()
-	go func() {
-		n, buf := 0, make([]byte, 100)
-		defer func() { answers <- n }()
-		for {
-			if _, err := c.Read(buf); err != nil {
-				return
-			}
-			n++
-		}
-	}()
-	return func() (int, int) {
-		close(done)
-		sent := <-result
-		time.Sleep(50 * time.Millisecond)
-		c.Close()
-		return sent, <-answers
-	}
 }

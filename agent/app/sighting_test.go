@@ -259,11 +259,63 @@ func routed(t *testing.T) ends {
 	return ends{c, o, "10.8.0.2", 2}
 }
 
+func overMacvlan(t *testing.T) ends {
+	o := newHost(t)
+	o.plug("up0", "eth0", "10.7.0.2/24")
+	a := named("mac0")
+	a.ParentIndex = up(t, "up0").Attrs().Index
+	if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
+		t.Fatal(err)
+	}
+	if err := number("mac0", "10.7.0.1/24"); err != nil {
+		t.Fatal(err)
+	}
+	return ends{nil, o, "10.7.0.2", 2}
+}
+
 func withWatched(build func(*testing.T) ends, n int) func(*testing.T) ends {
 	return func(t *testing.T) ends {
 		e := build(t)
 		e.watched = n
 		return e
+	}
+}
+
+// With drains in its midst, too: whatever interval a packet's sightings fall into,
+// it is recorded once.
+func TestAConversationOfManyDrainsIsRecordedOnce(t *testing.T) {
+	for _, p := range []path{
+		{name: "through a bridge", build: switched},
+		{name: "with the bridge watched", include: []string{"*0", "veth*"}, build: withWatched(routed, 3)},
+		{name: "over a macvlan", include: []string{"up0", "mac0"}, build: overMacvlan},
+		{name: "with both ends of a container's pair", include: []string{"eth0", "veth1"}, build: contained(switched, 2)},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			if !isolated(t) {
+				return
+			}
+			quiet(t)
+			e := p.build(t)
+			r := runAgent(t, func(cfg *app.Config) {
+				cfg.DrainInterval, cfg.Interfaces.Include, cfg.Interfaces.Namespaces = 100*time.Millisecond, p.include, true
+			})
+			r.watches(e.watched)
+			address := net.JoinHostPort(e.address, "7001")
+			e.server.at(t, func() error { return serveUDP(t, address) })
+			stop := stream(t, e.client, address)
+			time.Sleep(2 * time.Second)
+			sent, answered := stop()
+			flows, _ := r.finishRepeated()
+			var src, dst uint64
+			for _, f := range flows {
+				if f.Proto == ebbwatch.ProtoUDP && f.DstPort == 7001 {
+					src, dst = src+f.SrcPackets, dst+f.DstPackets
+				}
+			}
+			if src != uint64(sent) || dst != uint64(answered) || sent < 100 {
+				t.Errorf("%d/%d packets recorded, %d/%d sent", src, dst, sent, answered)
+			}
+		})
 	}
 }
 
@@ -288,19 +340,7 @@ func TestOneConversationIsOneRecordWhateverItPasses(t *testing.T) {
 			}
 			return ends{nil, o, "10.7.0.2", 2}
 		}},
-		{name: "with a macvlan over the uplink", include: []string{"up0", "mac0"}, want: "mac0 up0", build: func(t *testing.T) ends {
-			o := newHost(t)
-			o.plug("up0", "eth0", "10.7.0.2/24")
-			a := named("mac0")
-			a.ParentIndex = up(t, "up0").Attrs().Index
-			if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
-				t.Fatal(err)
-			}
-			if err := number("mac0", "10.7.0.1/24"); err != nil {
-				t.Fatal(err)
-			}
-			return ends{nil, o, "10.7.0.2", 2}
-		}},
+		{name: "with a macvlan over the uplink", include: []string{"up0", "mac0"}, want: "mac0 up0", build: overMacvlan},
 		{name: "in a VXLAN over the uplink", want: "up0 vx0", place: "vx0", tunnel: ebbwatch.TunnelVXLAN, id: 42, build: func(t *testing.T) ends {
 			o := newHost(t)
 			o.plug("up0", "eth0", "10.8.0.2/24")

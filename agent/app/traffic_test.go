@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -107,4 +108,43 @@ func spray(address string, n int) error {
 		}
 	}
 	return nil
+}
+
+// stream sends datagrams from h, one a millisecond, until stop is called.
+func stream(t *testing.T, h *host, address string) (stop func() (sent, answered int)) {
+	t.Helper()
+	var c net.Conn
+	h.at(t, func() (err error) { c, err = net.Dial("udp", address); return err })
+	done, result, answers := make(chan struct{}), make(chan int), make(chan int)
+	go func() {
+		n := 0
+		defer func() { result <- n }()
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			if _, err := fmt.Fprintf(c, "%d", n); err == nil {
+				n++
+			}
+		}
+	}()
+	go func() {
+		n, buf := 0, make([]byte, 100)
+		defer func() { answers <- n }()
+		for {
+			if _, err := c.Read(buf); err != nil {
+				return
+			}
+			n++
+		}
+	}()
+	return func() (int, int) {
+		close(done)
+		sent := <-result
+		time.Sleep(50 * time.Millisecond)
+		c.Close()
+		return sent, <-answers
+	}
 }

@@ -2,11 +2,14 @@ package flowbpf
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // A new interface can have the index, and the name, of one that went.
@@ -132,4 +135,68 @@ func TestLoadingForANamespaceTakesMoments(t *testing.T) {
 			t.Errorf("the first attach in a namespace took %s", took)
 		}
 	})
+}
+
+// With tc in use we see what an older filter keeps from others, and leave a
+// younger one all it would see; neither is touched by our end.
+func TestCoexistsWithOtherFilters(t *testing.T) {
+	for _, priority := range []uint16{1, 10, 50000} { // 0xC000 is the kernel's own choice
+		t.Run(fmt.Sprintf("an older one of priority %d", priority), func(t *testing.T) { coexist(t, priority) })
+	}
+}
+
+func coexist(t *testing.T, priority uint16) {
+	l := newLab(t)
+	d := load(t, withMode(AttachTC))
+	must(t, netlink.QdiscAdd(clsact(l.index())))
+	other := func(name string, dir Direction, priority uint16) *ebpf.Map {
+		m, p := countingProgram(t)
+		must(t, netlink.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: l.index(), Parent: dir.tcParent(), Handle: 1, Priority: priority, Protocol: unix.ETH_P_ALL},
+			Fd:          p.FD(), Name: name, DirectAction: true,
+		}))
+		return m
+	}
+	older := other("older", Egress, priority)
+	must(t, d.Attach(here(l.index())))
+	younger := other("younger", Ingress, 60000)
+	l.up(t)
+	frame := ether(typeIP4, ip4{proto: protoUDP}.with(udp(1, 2, 3)))
+	for range 5 {
+		sendRaw(t, "ebbnear", frame)
+		l.inFar(t, func() { sendRaw(t, "ebbfar", frame) })
+	}
+	_, totals := drain(t, d)
+	for _, c := range []struct {
+		name  string
+		dir   Direction
+		other *ebpf.Map
+	}{{"older", Egress, older}, {"younger", Ingress, younger}} {
+		var n uint64
+		must(t, c.other.Lookup(uint32(0), &n))
+		if got := pointOf(totals, l.index(), c.dir).Seen.Packets; got != n || n < 5 {
+			t.Errorf("we saw %d packets, the %s filter %d", got, c.name, n)
+		}
+	}
+	must(t, d.Detach(here(l.index())))
+	for _, dir := range []Direction{Ingress, Egress} {
+		if filters, err := netlink.FilterList(l.link, dir.tcParent()); err != nil || len(filters) != 1 {
+			t.Errorf("after our end, %d filters for %s, want the other's: %v", len(filters), dir, err)
+		}
+	}
+}
+
+func TestFirstPriorityTakenByAnotherKindOfFilterIsNoHindrance(t *testing.T) {
+	l := newLab(t)
+	d := load(t, withMode(AttachTC))
+	must(t, netlink.QdiscAdd(clsact(l.index())))
+	_, p := countingProgram(t)
+	must(t, netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.index(), Parent: Egress.tcParent(), Handle: 1, Priority: 1, Protocol: unix.ETH_P_IP},
+		Fd:          p.FD(), Name: "older", DirectAction: true,
+	}))
+	must(t, d.Attach(here(l.index())))
+	if n := ours(t, AttachTC, l.index(), Egress); n != 1 {
+		t.Errorf("%d filters, want 1", n)
+	}
 }

@@ -29,8 +29,11 @@ func (d Direction) tcParent() uint32 {
 	return netlink.HANDLE_MIN_INGRESS
 }
 
-// addTCFilter hooks prog by a clsact filter. The kernel chooses a priority
-// before all filters that are there; TC_ACT_UNSPEC then lets those decide.
+// addTCFilter hooks prog by a clsact filter of the first priority: a filter that
+// decides ends the chain, and what comes after it sees nothing. Of several BPF
+// filters of one priority the last that came is first. TC_ACT_UNSPEC then lets
+// the others decide. Where the first priority is taken by another kind of filter,
+// the kernel chooses one.
 func addTCFilter(ifindex int, dir Direction, prog *ebpf.Program) (*tcFilter, error) {
 	if err := removeTCFilters(ifindex, dir); err != nil {
 		return nil, err
@@ -43,17 +46,16 @@ func addTCFilter(ifindex int, dir Direction, prog *ebpf.Program) (*tcFilter, err
 	case !errors.Is(err, fs.ErrExist):
 		return nil, fmt.Errorf("add clsact qdisc: %w", err)
 	}
-	err = netlink.FilterAdd(&netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: ifindex,
-			Parent:    dir.tcParent(),
-			Handle:    1,
-			Protocol:  unix.ETH_P_ALL,
-		},
+	filter := &netlink.BpfFilter{
+		FilterAttrs:  netlink.FilterAttrs{LinkIndex: ifindex, Parent: dir.tcParent(), Priority: 1, Protocol: unix.ETH_P_ALL},
 		Fd:           prog.FD(),
 		Name:         tcFilterPrefix + dir.String(),
 		DirectAction: true,
-	})
+	}
+	if err = netlink.FilterAdd(filter); errors.Is(err, unix.EINVAL) {
+		filter.Priority = 0
+		err = netlink.FilterAdd(filter)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("add tc filter: %w", err), f.remove())
 	}

@@ -50,6 +50,15 @@ func (n *names) set(place flowbpf.Place, name, space string) {
 	delete(n.gone, place)
 }
 
+// call gives a namespace of which interfaces are known another name.
+func (n *names) call(number uint32, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.spaces[number]; ok {
+		n.spaces[number] = name
+	}
+}
+
 // retire keeps the name for two more drains.
 func (n *names) retire(place flowbpf.Place) {
 	n.mu.Lock()

@@ -23,6 +23,7 @@ type space struct {
 	cookie uint64 // the kernel's own number, never used again
 	path   string // where it can be opened
 	name   string // for people
+	named  bool   // by somebody, not by its number
 
 	devices []device       // as listed last
 	ids     map[int]uint32 // what its ids of other namespaces mean

@@ -59,6 +59,7 @@ func (p *Probe) look() int {
 		p.leave(s)
 	}
 	for _, s := range p.world.all()[1:] {
+		p.names.call(s.number, s.name)
 		s.err = p.world.list(s)
 		if errors.Is(s.err, errGone) {
 			p.world.forget(s)

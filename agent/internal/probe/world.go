@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where programs put names of network namespaces: ip-netns(8) and container
-// network plugins, then Docker.
-var namedSpaces = []string{"/run/netns", "/var/run/netns", "/run/docker/netns"}
+// Where network namespaces have files: by names that ip-netns(8) and container
+// network plugins chose, and by Docker's numbers, which tell nobody anything.
+var namedSpaces, numberedSpaces = []string{"/run/netns", "/var/run/netns"}, []string{"/run/docker/netns"}
 
 // Bounds of one look for namespaces.
 const (
@@ -38,6 +39,7 @@ type world struct {
 	generation int
 	proc       string
 	named      []string // folders
+	numbered   []string // folders
 	container  func(pid int) string
 	log        *slog.Logger
 }
@@ -54,7 +56,7 @@ func openWorld(container func(pid int) string, log *slog.Logger) (*world, error)
 	}
 	return &world{
 		home: home, homeInode: st.Ino, own: &space{ids: make(map[int]uint32)}, spaces: make(map[uint64]*space), next: 1, generation: 1,
-		proc: "/proc", named: namedSpaces, container: container, log: log,
+		proc: "/proc", named: namedSpaces, numbered: numberedSpaces, container: container, log: log,
 	}, nil
 }
 
@@ -68,15 +70,20 @@ func (w *world) all() []*space {
 
 // found is where a namespace can be opened.
 type found struct {
-	path, name string
-	pid        int
+	path, name, number string
+	pid                int // a process in it
 }
 
 // scan looks for namespaces and returns those that went. Beyond most, new ones
 // are left alone; refused is how many.
 func (w *world) scan(most int) (gone []*space, refused int) {
 	there := make(map[uint64]found)
-	w.scanNames(there)
+	for _, folder := range w.named {
+		w.scanFiles(there, folder, func(f *found, file string) { f.name = file })
+	}
+	for _, folder := range w.numbered {
+		w.scanFiles(there, folder, func(f *found, file string) { f.number = file })
+	}
 	w.scanProcesses(there)
 	delete(there, w.homeInode)
 	for inode, s := range w.spaces {
@@ -87,6 +94,9 @@ func (w *world) scan(most int) (gone []*space, refused int) {
 			continue
 		}
 		s.path = f.path
+		if !s.named { // its first process may have come to its container since
+			w.call(s, f)
+		}
 	}
 	for _, inode := range slices.Sorted(maps.Keys(there)) {
 		if w.spaces[inode] != nil {
@@ -102,7 +112,8 @@ func (w *world) scan(most int) (gone []*space, refused int) {
 }
 
 func (w *world) add(inode uint64, f found) *space {
-	s := &space{number: w.next, inode: inode, path: f.path, name: w.call(inode, f), ids: make(map[int]uint32)}
+	s := &space{number: w.next, inode: inode, path: f.path, ids: make(map[int]uint32)}
+	w.call(s, f)
 	w.next++
 	w.generation++
 	w.spaces[inode] = s
@@ -118,41 +129,37 @@ func (w *world) forget(s *space) {
 }
 
 // call names a namespace for people: by its file under /run/netns, else the
-// container of a process in it, else its inode as ip(8) and lsns(8) show it.
-func (w *world) call(inode uint64, f found) string {
+// container of a process in it, else Docker's number, else its inode as lsns(8)
+// shows it.
+func (w *world) call(s *space, f found) {
 	name := f.name
 	if name == "" && w.container != nil && f.pid != 0 {
 		name = w.container(f.pid)
 	}
-	if name == "" {
-		name = fmt.Sprintf("net:[%d]", inode)
-	}
-	return printable(name, maxSpaceName)
+	s.named = name != ""
+	s.name = printable(cmp.Or(name, f.number, fmt.Sprintf("net:[%d]", s.inode)), maxSpaceName)
 }
 
-// scanNames finds namespaces that have a file.
-func (w *world) scanNames(there map[uint64]found) {
+// scanFiles finds namespaces that have a file in the folder.
+func (w *world) scanFiles(there map[uint64]found, folder string, note func(f *found, file string)) {
 	var home unix.Stat_t
 	if err := unix.Fstat(int(w.home.Fd()), &home); err != nil {
 		return
 	}
-	for _, folder := range w.named {
-		files, err := os.ReadDir(folder)
-		if err != nil {
-			continue // not there, or not for this process
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return // not there, or not for this process
+	}
+	for _, file := range files[:min(len(files), maxNamedFiles)] {
+		path := filepath.Join(folder, file.Name())
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil || st.Dev != home.Dev {
+			continue // a file on which nothing is mounted here
 		}
-		for i, f := range files {
-			if i == maxNamedFiles {
-				break
-			}
-			path := filepath.Join(folder, f.Name())
-			var st unix.Stat_t
-			if unix.Stat(path, &st) != nil || st.Dev != home.Dev {
-				continue // a file on which nothing is mounted here
-			}
-			if _, ok := there[st.Ino]; !ok {
-				there[st.Ino] = found{path: path, name: f.Name()}
-			}
+		if _, ok := there[st.Ino]; !ok {
+			f := found{path: path}
+			note(&f, file.Name())
+			there[st.Ino] = f
 		}
 	}
 }
@@ -184,8 +191,13 @@ func (w *world) scanProcesses(there map[uint64]found) {
 			continue
 		}
 		// The oldest process is the one that lives longest, as a rule.
-		if f, ok := there[inode]; !ok || f.pid > pid {
-			there[inode] = found{path: path, pid: pid}
+		f, ok := there[inode]
+		if !ok || f.pid != 0 && f.pid > pid && f.name == "" && f.number == "" {
+			f.path = path
+		}
+		if f.pid == 0 || f.pid > pid {
+			f.pid = pid
+			there[inode] = f
 		}
 	}
 }

@@ -27,6 +27,7 @@ type hooks struct {
 	mu        sync.Mutex
 	attached  map[flowbpf.Place]string // the interface's name there
 	forgotten []uint32
+	room      int // 0 is any
 }
 
 func (h *hooks) Attach(p flowbpf.Place) error {
@@ -37,6 +38,9 @@ func (h *hooks) Attach(p flowbpf.Place) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name, ok := h.attached[p]
+	if !ok && h.room != 0 && len(h.attached) >= h.room {
+		return flowbpf.ErrTooMany
+	}
 	h.attached[p] = l.Attrs().Name
 	if ok && name == l.Attrs().Name {
 		return flowbpf.ErrAttached
@@ -96,14 +100,20 @@ func TestInterfacesInNamespacesAreFoundNamedAndRelated(t *testing.T) {
 	plug(t, "veth1", "eth0", "/run/netns/blue")
 	plug(t, "veth2", "eth0", nsPath(c.Process.Pid))
 	p, h, reg := everywhere(t, Config{Include: []string{"veth*", "eth*"}})
+	started := false
 	p.Container = func(pid int) string {
-		if pid == c.Process.Pid {
+		if started && pid == c.Process.Pid {
 			return "0123456789ab"
 		}
 		return ""
 	}
 	must(t, p.sync(true))
 	want := "0123456789ab/eth0 blue/eth0 veth1 veth2"
+	if got := h.watched(p); got == want {
+		t.Error("named before its process came to the container")
+	}
+	started = true
+	must(t, p.sync(true))
 	if got := h.watched(p); got != want {
 		t.Errorf("watched: %s, want %s", got, want)
 	}
@@ -275,6 +285,7 @@ func TestNamespacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		round(i)
 	}
 	eventually(t, "nothing is watched", clean)
+	eventually(t, "no namespace is known", func() bool { return testutil.ToFloat64(p.metrics.namespaces) == 0 })
 	p.Drained()
 	p.Drained()
 	p.Drained()
@@ -308,6 +319,47 @@ func TestNamespacesBeyondTheLimitAreCounted(t *testing.T) {
 		if n, refused := testutil.ToFloat64(p.metrics.namespaces), testutil.ToFloat64(p.metrics.refusedSpaces); n != 3 || refused != 2 {
 			t.Errorf("%s: %v namespaces, %v refused; watched: %s", s, n, refused, h.watched(p))
 		}
+	}
+}
+
+func TestInterfacesBeyondTheRoomAreCounted(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	for i := range 5 {
+		nameSpace(t, fmt.Sprint("n", i))
+		plug(t, fmt.Sprint("veth", i), "eth0", fmt.Sprint("/run/netns/n", i))
+	}
+	p, h, _ := everywhere(t, Config{Include: []string{"veth*", "eth*"}})
+	h.room = 7
+	for range 3 {
+		must(t, p.sync(true))
+		if refused := testutil.ToFloat64(p.metrics.refused); refused != 3 || len(h.attached) != 7 {
+			t.Errorf("%v refused, watched: %s", refused, h.watched(p))
+		}
+	}
+	if n := testutil.ToFloat64(p.metrics.attachFailures); n != 3 {
+		t.Errorf("%v attempts failed, want 3: no second one within a moment", n)
+	}
+}
+
+func TestALookAtManyNamespacesIsShort(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	const n = 100
+	for i := range n {
+		name := fmt.Sprint("n", i)
+		nameSpace(t, name)
+		plug(t, "veth"+name, "eth0", "/run/netns/"+name)
+	}
+	p, h, _ := everywhere(t, DefaultConfig())
+	must(t, p.sync(true))
+	first := p.lookTook
+	must(t, p.sync(true))
+	t.Logf("a look at %d namespaces took %s, the first %s", n, p.lookTook, first)
+	if p.lookTook > 2*time.Second || strings.Count(h.watched(p), " ") != n-1 {
+		t.Errorf("a look took %s; watched: %s", p.lookTook, h.watched(p))
 	}
 }
 
