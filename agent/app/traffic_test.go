@@ -143,7 +143,7 @@ func stream(t *testing.T, h *host, address string) (stop func() (sent, answered 
 	return func() (int, int) {
 		close(done)
 		sent := <-result
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // what is on its way
 		c.Close()
 		return sent, <-answers
 	}
