@@ -99,9 +99,39 @@ func (m *mix) batch(n int) []ebbwatch.Flow {
 	flows := make([]ebbwatch.Flow, n)
 	for i := range flows {
 		flows[i] = m.flow()
+		m.attribute(&flows[i])
 	}
 	return flows
 }
+
+// attribute adds what the agent finds out beside the packets.
+func (m *mix) attribute(f *ebbwatch.Flow) {
+	server := ebbwatch.Owner{PID: uint32(1200 + m.rnd.IntN(4)), UID: 33, Process: "nginx", Unit: "nginx.service"}
+	client := ebbwatch.Owner{PID: uint32(1300 + m.rnd.IntN(8)), UID: 1001, Process: "shop", Unit: "shop.service"}
+	if f.Proto == ebbwatch.ProtoTCP && f.ConnState != ebbwatch.StateREJ {
+		f.RTTUS = uint32(20_000 * math.Exp(m.rnd.NormFloat64()))
+		if f.AgeMS == 0 {
+			f.HandshakeUS = f.RTTUS + uint32(m.rnd.IntN(3000))
+		}
+		if m.rnd.IntN(30) == 0 {
+			f.SrcHealth.Retransmits = uint32(1 + m.rnd.IntN(5))
+		}
+	}
+	switch {
+	case f.DstPort == 443:
+		f.DstOwner = server
+		f.Hint = ebbwatch.Hint{App: ebbwatch.AppTLS, ServerName: pick(m, "shop.example", "api.shop.example", "img.shop.example"), TLSALPN: "h2", LatencyUS: f.RTTUS / 3,
+			TLSJA4: pick(m, "t13d1516h2_8daaf6152771_02713d6af862", "t13d1715h2_5b57614c22b0_3d5424432f57", "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6")}
+	case f.DstPort == 53:
+		f.SrcOwner = ebbwatch.Owner{PID: 801, UID: 101, Process: "systemd-resolve", Unit: "systemd-resolved.service"}
+		f.Hint = ebbwatch.Hint{App: ebbwatch.AppDNS, ServerName: fmt.Sprintf("host-%d.customers.example", m.rnd.IntN(2000)), DNSType: pick(m, "A", "AAAA"), DNSRcode: "NOERROR",
+			DNSAnswers: uint32(1 + m.rnd.IntN(4)), LatencyUS: uint32(300 + m.rnd.IntN(20_000))}
+	case f.Src == m.self:
+		f.SrcOwner = client
+	}
+}
+
+func pick(m *mix, names ...string) string { return names[m.rnd.IntN(len(names))] }
 
 func (m *mix) flow() ebbwatch.Flow {
 	f := ebbwatch.Flow{Interface: "eth0", Sampling: 1, Proto: ebbwatch.ProtoTCP, Initiator: ebbwatch.InitiatorSYN, ConnState: ebbwatch.StateSF, Final: true,
