@@ -5,6 +5,7 @@ package conn
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"time"
 
@@ -335,6 +336,22 @@ func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 		}
 		t.slots.remove(c)
 	}
+}
+
+// NextExpiry returns the monotonic time from which on Expire forgets the next
+// conversation, if no packet comes before; false without conversations.
+func (t *Table) NextExpiry() (ns int64, ok bool) {
+	for i := range t.slots.all {
+		c := &t.slots.all[i]
+		if !c.used {
+			continue
+		}
+		at := int64(math.MaxInt64) - int64(t.patience(c))
+		if at = min(at, c.lastNS) + int64(t.patience(c)); !ok || at < ns {
+			ns, ok = at, true
+		}
+	}
+	return ns, ok
 }
 
 // patience returns how long c may be idle.

@@ -247,13 +247,11 @@ func (r *Replay) advance(ns int64) error {
 		r.begun, r.startNS, r.lastNS = true, ns-ns%interval, ns
 	}
 	for ns >= r.startNS+interval {
-		if r.pushed == 0 && r.table.Stats().Conversations == 0 {
-			r.startNS = ns - ns%interval
-			break
-		}
 		step := interval
-		if r.pushed == 0 { // what is idle is forgotten to the second, however short the interval
-			step = min(interval*max(1, int64(time.Second)/interval), (ns-r.startNS)/interval*interval)
+		if r.pushed == 0 {
+			if step = r.idle(ns); step == 0 {
+				break
+			}
 		}
 		if err := r.drain(r.startNS + step); err != nil {
 			return err
@@ -262,6 +260,22 @@ func (r *Replay) advance(ns int64) error {
 	}
 	r.lastNS = max(r.lastNS, ns)
 	return nil
+}
+
+// idle moves the capture's time on, towards ns, to the step in which the next
+// conversation is to be forgotten: to the second, however short the interval. It
+// returns the length of that step, 0 if ns comes first. However far the time of a
+// hostile capture jumps, each step forgets a conversation.
+func (r *Replay) idle(ns int64) int64 {
+	interval := int64(r.cfg.Interval)
+	next, ok := r.table.NextExpiry()
+	if !ok || next > ns {
+		r.startNS = ns - ns%interval
+		return 0
+	}
+	step := interval * max(1, int64(time.Second)/interval)
+	r.startNS += max(0, (next-r.startNS-1)/step) * step
+	return min(step, (ns-r.startNS)/interval*interval)
 }
 
 // drain makes records of what was pushed since the last drain, as seen at

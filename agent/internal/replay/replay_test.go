@@ -181,6 +181,22 @@ func TestTimeMayFallBack(t *testing.T) {
 	}
 }
 
+func TestTimeMayJumpByDecades(t *testing.T) {
+	// The conversation's last packet is of 2023, then the capture claims 1970 and 2023 again.
+	var packets []ct.Packet
+	for range 50 {
+		packets = append(packets, at(0, segment(false, ct.ACK)), ct.Packet{TimeNS: 1, Data: segment(false, ct.ACK)})
+	}
+	begin := time.Now()
+	flows, totals, err := setup{interval: 100 * time.Millisecond, files: [][]byte{pcap(packets...)}}.run(t)
+	if err != nil || totals.Recorded.Packets != 100 || len(flows) < 100 {
+		t.Fatalf("%d records of %d packets, error %v, want 100 of 100", len(flows), totals.Recorded.Packets, err)
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("replay took %v", took)
+	}
+}
+
 func TestARecordCoversItsPacketsInAnyOrder(t *testing.T) {
 	c := conversation()[:3]
 	want, _, err := setup{files: [][]byte{pcap(c...)}}.run(t)
