@@ -108,7 +108,7 @@ func removeTCFilters(ifindex int, dir Direction) error {
 
 // removeStaleTCFilters removes every filter of ours in this network namespace.
 func removeStaleTCFilters() error {
-	links, err := netlink.LinkList()
+	links, err := Links()
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}

@@ -19,6 +19,10 @@ import (
 // TestMain keeps the main thread, by which /proc knows the process, out of other
 // namespaces: no test runs on it.
 func TestMain(m *testing.M) {
+	if os.Getenv(waits) != "" {
+		time.Sleep(100 * time.Second)
+		return
+	}
 	runtime.LockOSThread()
 	os.Exit(m.Run())
 }
@@ -95,10 +99,14 @@ func unnameSpace(t *testing.T, name string) {
 	must(t, os.Remove(path))
 }
 
-// process starts one in a new namespace and returns its id.
+// waits, in the environment, makes this program one that does nothing.
+const waits = "EBBWATCH_TEST_WAITS"
+
+// process starts one in a new namespace.
 func process(t *testing.T) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("sleep", "100")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), waits+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET} // it ends with the process namespace
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf"
 )
 
 // errGone says that a network namespace is no longer where it was found.
@@ -100,8 +102,12 @@ func netCookie() (uint64, error) {
 // list looks at the interfaces of the namespace.
 func (w *world) list(s *space) error {
 	return w.enter(s, func() error {
-		links, err := netlink.LinkList()
-		if err != nil {
+		links, err := flowbpf.Links()
+		switch {
+		case errors.Is(err, netlink.ErrDumpInterrupted) && s.devices != nil:
+			return nil // changes do not end: what was known holds until the next look, which the last of them brings
+		case errors.Is(err, netlink.ErrDumpInterrupted): // better some than none
+		case err != nil:
 			return fmt.Errorf("list interfaces: %w", err)
 		}
 		w.learn(s, links)
