@@ -56,7 +56,7 @@ func (c *counter) attach(l netlink.Link) {
 	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 		hook, err := link.AttachTCX(link.TCXOptions{Interface: l.Attrs().Index, Program: c.prog, Attach: at, Anchor: link.Tail()})
 		if err != nil {
-			c.t.Skipf("this kernel has no tcx: %v", err)
+			c.t.Skip("this kernel has no tcx")
 		}
 		c.t.Cleanup(func() { _ = hook.Close() })
 	}

@@ -97,7 +97,7 @@ func TestNothingStaysAttachedAfterAKillUnderTraffic(t *testing.T) {
 			}
 			e := contained(switched, 3)(t)
 			if _, err := hooks("up0", mode); err != nil && mode == "tcx" {
-				t.Skipf("this kernel has no tcx: %v", err)
+				t.Skip("this kernel has no tcx")
 			}
 			e.server.run(func() error { return serveUDP(t, "10.9.0.3:7001") })
 			stop := stream(t, e.client, "10.9.0.3:7001")

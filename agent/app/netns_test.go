@@ -73,11 +73,21 @@ func inNamespaces(t *testing.T, flags uintptr) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if bytes.Contains(out, []byte("--- SKIP: "+t.Name())) {
+		reasons := said.FindAllSubmatch(out, -1)
+		if len(reasons) == 0 {
+			t.Fatal("the test skipped itself and does not say why")
+		}
+		t.Skip(string(reasons[len(reasons)-1][1]))
+	}
 	if !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Fatal("the test did not run in the namespace")
 	}
 	return false
 }
+
+// said is what a test logs.
+var said = regexp.MustCompile(`(?m)^\s+\S+\.go:\d+: (.*)$`)
 
 // exactly is the pattern of one test or subtest.
 func exactly(name string) string {

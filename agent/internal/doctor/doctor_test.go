@@ -49,8 +49,9 @@ func TestHereTheAgentCanRun(t *testing.T) {
 	if err := r.WriteJSON(&js); err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("text:\n%s", text.String())
 	if !strings.Contains(text.String(), "The agent can run here.") || !strings.Contains(text.String(), "extra") {
-		t.Errorf("text:\n%s", text.String())
+		t.Error("the text does not say so")
 	}
 	var back doctor.Report
 	if err := json.Unmarshal(js.Bytes(), &back); err != nil || len(back.Findings) != len(r.Findings) {

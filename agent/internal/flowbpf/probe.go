@@ -51,7 +51,7 @@ func Probe(privileged bool) []Feature {
 		{"tcx", "attach by link (Linux 6.6)", false, with(probeAttachTCX)},
 		{"tc", "attach by filter where tcx is missing", false, with(probeTC)},
 		{"jit", "run programs at full speed", false, probeJIT()},
-		{"btf", "read kernel types, for features to come", false, probeBTF()},
+		{"btf", "read kernel types: owners, losses, connections of before the start", false, probeBTF()},
 	}
 }
 

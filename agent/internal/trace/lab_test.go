@@ -63,6 +63,7 @@ func conversation(proto uint8, a, b netip.AddrPort) flowbpf.Key {
 // watch sums what a tracer tells. It drains all the time and has much room, so
 // that the drops of whatever else runs on the host do not fill the map.
 type watch struct {
+	t  testing.TB
 	tr *Tracer
 
 	mu     sync.Mutex
@@ -74,7 +75,7 @@ type watch struct {
 func openWatch(t testing.TB) *watch {
 	t.Helper()
 	tr := open(t, 1<<15)
-	w := &watch{tr: tr, sums: make(map[flowbpf.Key]Loss)}
+	w := &watch{t: t, tr: tr, sums: make(map[flowbpf.Key]Loss)}
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -109,6 +110,28 @@ func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
 			sum.Reason = l.Reason
 		}
 		w.sums[k] = sum
+	}
+}
+
+// lost returns the conversation's sum once it has n drops or, on a host that does
+// not come to it, after some seconds. The kernel does not tell of a drop while it
+// tells of another on the same CPU (Stats.Interrupted): those count as told, size
+// bytes each and of that side.
+func (w *watch) lost(key flowbpf.Key, side int, n, size uint64) Loss {
+	w.t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		got := w.losses(key)
+		stats, err := w.tr.Stats()
+		must(w.t, err)
+		missing := n - min(n, got.Drops[side])
+		if missing > 0 && missing <= stats.Interrupted {
+			got.Drops[side] += missing
+			got.DropBytes[side] += missing * size
+			return got
+		}
+		if missing == 0 || time.Now().After(deadline) {
+			return got
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 func TestLossesOfOtherNetworkNamespacesAreTheirOwn(t *testing.T) {
 	w := openWatch(t)
 	_, b := addresses4()
-	lost := func(watch func() error) uint64 {
+	lost := func(watch func() error, n uint64) uint64 {
 		t.Helper()
 		var from netip.AddrPort
 		done := make(chan error)
@@ -22,13 +22,13 @@ func TestLossesOfOtherNetworkNamespacesAreTheirOwn(t *testing.T) {
 			done <- elsewhere(b, &from, watch)
 		}()
 		must(t, <-done)
-		loss := w.losses(conversation(protoUDP, from, netip.AddrPortFrom(b, 9)))
+		loss := w.lost(conversation(protoUDP, from, netip.AddrPortFrom(b, 9)), 0, n, 28+10)
 		return loss.Drops[0] + loss.Drops[1]
 	}
-	if n := lost(nil); n != 0 {
+	if n := lost(nil, 0); n != 0 {
 		t.Errorf("%d drops in a namespace that is not watched", n)
 	}
-	if n := lost(w.tr.Watch); n != 5 {
+	if n := lost(w.tr.Watch, 5); n != 5 {
 		t.Errorf("%d drops in a namespace that is watched, want 5", n)
 	}
 	if n := lost(func() error {
@@ -36,7 +36,7 @@ func TestLossesOfOtherNetworkNamespacesAreTheirOwn(t *testing.T) {
 			return err
 		}
 		return w.tr.Unwatch()
-	}); n != 0 {
+	}, 0); n != 0 {
 		t.Errorf("%d drops in a namespace that is no longer watched", n)
 	}
 }

@@ -47,7 +47,7 @@ func TestDatagramsToAClosedPort(t *testing.T) {
 		}
 		want := Loss{Reason: "NO_SOCKET"}
 		want.Drops[side], want.DropBytes[side] = n, n*(size+c.header)
-		if got := w.losses(key); got != want {
+		if got := w.lost(key, side, n, size+c.header); got != want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, want)
 		}
 	}
@@ -63,7 +63,7 @@ func TestASYNToAClosedPort(t *testing.T) {
 		t.Fatal("the port is open")
 	}
 	want := Loss{Drops: [2]uint64{1, 0}, DropBytes: [2]uint64{60, 0}, Reason: "NO_SOCKET"}
-	if got := w.losses(conversation(protoTCP, from, to)); got != want {
+	if got := w.lost(conversation(protoTCP, from, to), 0, 1, 60); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -101,7 +101,7 @@ func TestDropsByATrafficControlProgram(t *testing.T) {
 		_, err := s.WriteToUDPAddrPort(make([]byte, 10), localOf(r))
 		must(t, err)
 	}
-	got := w.losses(conversation(protoUDP, localOf(s), localOf(r)))
+	got := w.lost(conversation(protoUDP, localOf(s), localOf(r)), 0, 100, 28+10)
 	stop()
 	if got.Drops[0] != dropped() || got.Drops[0] != 100 || got.Reason != "TC_INGRESS" {
 		t.Errorf("%d dropped, and %+v", dropped(), got)
@@ -144,7 +144,7 @@ func TestDropsByRouting(t *testing.T) {
 		}
 		want := Loss{Reason: c.reason}
 		want.Drops[side], want.DropBytes[side] = n, n*(28+size)
-		if got := w.losses(key); got != want {
+		if got := w.lost(key, side, n, 28+size); got != want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, want)
 		}
 	}
