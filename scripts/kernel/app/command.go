@@ -55,7 +55,7 @@ func Defaults() Options {
 		Root: ".", Cache: filepath.Join(cache, "kernel"), Arch: runtime.GOARCH,
 		Package: os.Getenv("KERNEL_PACKAGE"), Image: os.Getenv("KERNEL_IMAGE"), Modules: os.Getenv("KERNEL_MODULES"), Append: os.Getenv("KERNEL_APPEND"),
 		Run: os.Getenv("KERNEL_RUN"), Only: strings.Fields(os.Getenv("KERNEL_ONLY")),
-		Accel: "tcg", CPUs: 2, Memory: 3072, Limit: 15 * time.Minute, Silence: 2 * time.Minute,
+		Accel: "tcg", CPUs: 2, Memory: 3072, Limit: 45 * time.Minute, Silence: 4 * time.Minute,
 	}
 	if accel := os.Getenv("KERNEL_ACCEL"); accel != "" {
 		o.Accel = accel

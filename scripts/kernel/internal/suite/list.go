@@ -41,23 +41,25 @@ type Left struct{ Test, Why string }
 // that cannot run in a machine that has nothing but the kernel and the test.
 func Packages() []Package {
 	return []Package{
-		{Path: "agent/internal/flowbpf", Limit: 10 * time.Minute, Brief: "TestProbesPass|TestAttach|TestEveryCaseAgrees|TestEveryLoop", Leave: []Left{
+		{Path: "agent/internal/probe", Brief: nothing},
+		{Path: "agent/internal/flowbpf", Limit: 15 * time.Minute, Brief: "TestProbesPass|TestAttach|TestEveryCaseAgrees|TestEveryLoop", Leave: []Left{
 			{"TestParserAgreesWithTshark", "needs tshark"},
 		}},
 		{Path: "agent/internal/flowbpf/bench", Brief: nothing},
 		{Path: "agent/internal/owner", Brief: "TestEntriesOfTheDatapath"},
 		{Path: "agent/internal/seed", Brief: nothing},
 		{Path: "agent/internal/trace", Brief: nothing},
-		{Path: "agent/internal/replay", Brief: nothing},
+		{Path: "agent/internal/replay", Limit: 10 * time.Minute, Brief: nothing},
 		{Path: "agent/internal/privilege", Brief: nothing, Leave: []Left{
 			{"TestProcessGivesUpWhatItDoesNotNeed", "compiles a program"},
 		}},
 		{Path: "agent/internal/doctor"},
-		{Path: "agent/internal/probe", Brief: nothing},
-		{Path: "agent/app", Limit: 10 * time.Minute, Brief: "TestRealTraffic", Leave: []Left{
+		{Path: "agent/app", Limit: 15 * time.Minute, Brief: "TestRealTraffic", Leave: []Left{
 			{"TestBinaryStartsAndEndsWithoutNATS", "compiles the agent"},
 			{"TestAgentWorksOnWithWhatItKeeps", "compiles the agent"},
 			{"TestKilledAgentLosesNothingThatItHadDrained", "compiles the agent"},
+			{"TestNothingStaysAttachedAfterAKillUnderTraffic", "compiles the agent"},
+			{"TestBulkTransferIsAccountedAsTheKernelCountsIt", "needs iperf3"},
 		}},
 	}
 }
