@@ -13,9 +13,10 @@ import (
 
 // elsewhere are packages with tests that use BPF and do not run on other kernels.
 var elsewhere = map[string]string{
-	"agent/internal/conn":  "uses the types of the datapath alone",
-	"agent/internal/drain": "likewise",
-	"agent/internal/warn":  "likewise",
+	"agent/internal/annotate": "uses the types of the datapath alone",
+	"agent/internal/conn":     "likewise",
+	"agent/internal/drain":    "likewise",
+	"agent/internal/warn":     "likewise",
 }
 
 // A package that loads BPF programs and is tested on one kernel alone breaks on
