@@ -55,8 +55,11 @@ func (c *counter) attach(l netlink.Link) {
 	c.t.Helper()
 	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 		hook, err := link.AttachTCX(link.TCXOptions{Interface: l.Attrs().Index, Program: c.prog, Attach: at, Anchor: link.Tail()})
-		if err != nil {
+		if errors.Is(err, ebpf.ErrNotSupported) {
 			c.t.Skip("this kernel has no tcx")
+		}
+		if err != nil {
+			c.t.Fatal(err)
 		}
 		c.t.Cleanup(func() { _ = hook.Close() })
 	}
@@ -262,6 +265,9 @@ func lose(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	hook, err := link.AttachTCX(link.TCXOptions{Interface: mustLink(t, name).Attrs().Index, Program: prog, Attach: ebpf.AttachTCXEgress, Anchor: link.Tail()})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		t.Skip("this kernel has no tcx")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
