@@ -158,5 +158,8 @@ func appendZeros[T any](column []T, n int) []T {
 	if n <= 0 {
 		return column
 	}
-	return append(column, make([]T, n)...) // the compiler makes no slice of it
+	at := len(column)
+	column = slices.Grow(column, n)[:at+n]
+	clear(column[at:])
+	return column
 }
