@@ -50,7 +50,7 @@ type FlowEbbFlow struct {
 	IcmpCode       uint8
 	Event          [2][5]uint32
 	LastEvent      uint32
-	Pad            uint32
+	MovedAt        [2]uint16
 	Tcp            [2]FlowEbbSide
 }
 
@@ -113,7 +113,7 @@ type FlowEbbPoint struct {
 	Ifindex uint32
 	Netns   uint32
 	Link    uint32
-	Pad     uint32
+	Peer    uint32
 }
 
 type FlowEbbRest struct {
@@ -138,7 +138,7 @@ type FlowEbbSide struct {
 	Resets      uint16
 	HintLeft    uint16
 	Hints       uint8
-	Pad         uint8
+	Asked       uint8
 }
 
 type FlowEbbSocket struct {

@@ -67,7 +67,7 @@ type ParserEbbPoint struct {
 	Ifindex uint32
 	Netns   uint32
 	Link    uint32
-	Pad     uint32
+	Peer    uint32
 }
 
 type ParserEbbSocket struct {
