@@ -81,9 +81,9 @@ static __always_inline void ebb_note_flags(struct ebb_flow *flow, __u32 side, __
 		ebb_note_event(flow, side, EBB_RST, now);
 }
 
-/* Notes when and with which flags the side sent. */
+/* Notes when, by the coarse clock, and with which flags the side sent. */
 static __always_inline void ebb_flow_flags(struct ebb_flow *flow, struct __sk_buff *skb,
-					   const struct ebb_packet *p, __u32 side)
+					   const struct ebb_packet *p, __u32 side, __u64 coarse)
 {
 	__u16 fresh = p->flags & ~flow->flags[side];
 
@@ -95,7 +95,7 @@ static __always_inline void ebb_flow_flags(struct ebb_flow *flow, struct __sk_bu
 			ebb_note_event(flow, side, EBB_ACK, now);
 		flow->last_ns = now;
 	} else {
-		flow->last_ns = ebb_now_coarse(skb);
+		flow->last_ns = coarse;
 	}
 	if (fresh)
 		flow->flags[side] |= fresh;
@@ -107,14 +107,14 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 					 __u32 side)
 {
 	bool first, egress = f->direction == EBB_EGRESS;
-	__u64 last = flow->last_ns;
+	__u64 last = flow->last_ns, coarse = ebb_now_coarse(skb);
 
 	side &= 1;
 	if (ebb_replay)
 		ebb_replay_earlier(flow, skb, p, side);
 	first = !flow->side[side].packets;
 	if (ebb_health && p->flags)
-		ebb_tcp_track(skb, flow, p, f->packets, side);
+		ebb_tcp_track(skb, flow, p, f->packets, side, coarse);
 	if ((ebb_owner | ebb_health) &&
 	    (first || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
 		ebb_socket_note(skb, p, flow, side | egress << 1 | (__u32)f->ip6 << 2);
@@ -122,7 +122,7 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 	ebb_count(&flow->side[side], f);
 	if (egress)
 		ebb_count(&flow->egress, f);
-	ebb_flow_flags(flow, skb, p, side);
+	ebb_flow_flags(flow, skb, p, side, coarse);
 	if (ebb_replay && last > flow->last_ns)
 		flow->last_ns = last;
 }

@@ -13,9 +13,27 @@
  * invented. Of local sockets, tracepoints and the sockets themselves know better.
  */
 
+/* The largest window (RFC 7323, 2.3): nothing is sent again from further back. */
+#define EBB_WINDOW_MAX (1 << 30)
+
+/* The unit of ebb_flow.sent_at: 2^24 ns, 17 ms. Differences below 9 minutes are right. */
+#define EBB_SENT_SHIFT 24
+
+/*
+ * While a connection passed on another CPU, its numbers went on. After more than
+ * 2 GiB they compare as if they had gone back: further than any window at first,
+ * and after 3 GiB by what could be a window. That takes 67 ms at 384 Gbit/s, so
+ * only a segment after a longer silence of its side is in doubt. It counts as
+ * sent again if it is no further back than what most senders have in flight.
+ * That is wrong once in 4,096 returns after more than 4 GiB, and misses what is
+ * sent again after the timeout of a sender with more in flight.
+ */
+#define EBB_SILENCE	  4 /* units of ebb_flow.sent_at, 50 to 67 ms */
+#define EBB_SILENCE_REACH (1 << 20)
+
 /*
  * An ACK so far beyond the sampled byte is not that byte's first: those before
- * it passed on another CPU.
+ * it passed on another CPU. So did those of a sample from so far before a segment.
  */
 #define EBB_SAMPLE_REACH (1 << 20)
 
@@ -37,9 +55,10 @@ static __always_inline void ebb_tcp_round_trip(struct __sk_buff *skb, struct ebb
 	peer->sample_at = 0;
 }
 
-/* Called for each TCP packet whose flags are known, before it is counted. */
+/* Called for each TCP packet whose flags are known, before it is counted; coarse is its time. */
 static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow *flow,
-					  const struct ebb_packet *p, __u32 packets, __u32 side)
+					  const struct ebb_packet *p, __u32 packets, __u32 side,
+					  __u64 coarse)
 {
 	struct ebb_side *own = &flow->tcp[side & 1], *peer = &flow->tcp[(side & 1) ^ 1];
 	__u16 control = p->flags & (EBB_TCP_SYN | EBB_TCP_FIN | EBB_TCP_RST);
@@ -68,8 +87,11 @@ static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow
 	if (!len)
 		return;
 	__s32 ahead = p->seq - own->next_seq; /* 0: just what was due */
+	__u16 at = coarse >> EBB_SENT_SHIFT;
+	__s16 silence = at - flow->sent_at[side & 1]; /* a capture's can be below 0 */
 
-	if (ahead < 0) {
+	flow->sent_at[side & 1] = at;
+	if (ahead < 0 && ahead >= (silence < EBB_SILENCE ? -EBB_WINDOW_MAX : -EBB_SILENCE_REACH)) {
 		/* A keep-alive repeats the byte before (RFC 9293 3.8.4). */
 		if (ahead != -1 || len > 1 || control) {
 			own->retransmits += packets;
@@ -80,7 +102,7 @@ static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow
 		return;
 	}
 	own->next_seq = p->seq + len;
-	if (!own->sample_at) {
+	if (!own->sample_at || (__u32)ahead > EBB_SAMPLE_REACH) {
 		own->sample_seq = p->seq + len;
 		own->sample_at = ebb_units(flow, ebb_now_precise(skb));
 	}

@@ -96,7 +96,7 @@ struct ebb_flow {
 	 */
 	__u32 event[2][EBB_EVENTS];
 	__u32 last_event;
-	__u16 moved_at[2]; /* when each side's next_seq last moved on, in 2^24 ns since first_ns */
+	__u16 sent_at[2]; /* when each side last sent what has a number, in units of 2^24 ns */
 	struct ebb_side tcp[2];
 };
 
@@ -105,7 +105,7 @@ struct ebb_point {
 	__u32 ifindex; /* 0: free */
 	__u32 netns;   /* ebb_netns of the programs that it is for */
 	__u32 link;    /* enum ebb_link */
-	__u32 peer;    /* 1 + id of the namespace (IFLA_LINK_NETNSID) of a veth's other end; 0: none */
+	__u32 peer; /* 1 + id of the namespace (IFLA_LINK_NETNSID) of a veth's other end; 0: none */
 };
 
 /* enum ebb_reason, without "none": a test holds this number against it. */

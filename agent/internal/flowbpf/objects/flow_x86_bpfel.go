@@ -50,7 +50,7 @@ type FlowEbbFlow struct {
 	IcmpCode       uint8
 	Event          [2][5]uint32
 	LastEvent      uint32
-	MovedAt        [2]uint16
+	SentAt         [2]uint16
 	Tcp            [2]FlowEbbSide
 }
 
