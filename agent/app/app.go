@@ -9,8 +9,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/annotate"
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
@@ -47,8 +46,8 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 }
 
 // Run watches the interfaces of the process' network namespace, and of others if
-// they are configured, and publishes,
-// until ctx ends. Then it drains a last time, delivers what is left
+// they are configured, and publishes, until ctx ends. Then it detaches from them,
+// drains a last time, so that whatever was counted is told, delivers what is left
 // for at most FlushTimeout, and returns nil. NATS, its stream and the collector
 // need not be there: batches wait on disk.
 //
@@ -85,7 +84,6 @@ func (a *App) Run(ctx context.Context) (err error) {
 	}
 	interfaces := probe.New(a.cfg.Interfaces, datapath, reg, a.log)
 	interfaces.Container = owner.Container
-	defer func() { err = errors.Join(err, interfaces.Close()) }()
 	owners := owner.Open(datapath.Sockets(), a.log)
 	defer func() { err = errors.Join(err, owners.Close()) }()
 	losses := trace.Open(a.log)
@@ -113,7 +111,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	a.settle()
-	return a.serve(ctx, publisher, server.Run, interfaces.Run, annotator.Run, owners.Run, drainer.Run)
+	err = inTurn(ctx,
+		func(ctx context.Context) error { return errors.Join(interfaces.Run(ctx), interfaces.Close()) },
+		drainer.Run, annotator.Run, owners.Run, publisher.Run, server.Run)
+	a.log.Info("agent ends", "error", err)
+	return err
 }
 
 // settle gives back what only the start needed: the kernel's types above all,
@@ -141,22 +143,24 @@ func (a *App) seed(ctx context.Context, lister *seed.Lister, table *conn.Table) 
 
 const noSeed = "connections that are open already have no known initiator"
 
-// serve runs the parts. They end one after the other, so that the last drain
-// has everything and the publisher has the last drain.
-func (a *App) serve(ctx context.Context, publisher *publish.Publisher, parts ...func(context.Context) error) error {
-	watch, watchCtx := errgroup.WithContext(ctx)
-	for _, run := range parts { // when one fails, the others end, too
-		watch.Go(func() error { return run(watchCtx) })
+// inTurn runs the parts beside each other. When ctx ends, or when one of them
+// returns, they end one after the other, in their order: the context of each ends
+// when the part before it has returned.
+func inTurn(ctx context.Context, parts ...func(context.Context) error) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	lasting, errs := context.WithoutCancel(ctx), make([]error, len(parts))
+	var running sync.WaitGroup
+	for i, run := range parts {
+		mine := ctx
+		next, done := context.WithCancel(lasting)
+		running.Go(func() {
+			defer done()
+			defer end()
+			errs[i] = run(mine)
+		})
+		ctx = next
 	}
-
-	publishCtx, endPublish := context.WithCancel(context.WithoutCancel(ctx))
-	defer endPublish()
-	delivered := make(chan error, 1)
-	go func() { delivered <- publisher.Run(publishCtx) }()
-
-	err := watch.Wait()
-	endPublish()
-	err = errors.Join(err, <-delivered)
-	a.log.Info("agent ends", "error", err)
-	return err
+	running.Wait()
+	return errors.Join(errs...)
 }

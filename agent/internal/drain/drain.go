@@ -93,6 +93,7 @@ type Drainer struct {
 	warned  hostclock.Reading // of the last early warning
 	stats   conn.Stats
 	failed  uint64 // drains
+	owed    int    // drains until everything is read that failed ones left
 
 	succeeded atomic.Pointer[time.Time]
 
@@ -111,7 +112,13 @@ func (d *Drainer) Register(reg prometheus.Registerer) {
 	d.metrics = newMetrics(reg, d.Datapath.MapBytes)
 }
 
-// Run drains every Interval until ctx ends, and then once more.
+// maxLast is how many drains are made at the end: the buffers take turns, so that
+// what a drain could not read comes with the one after the next.
+const maxLast = 4
+
+// Run drains every Interval until ctx ends, and then once more, or until nothing is
+// left that a drain could not read. If the datapath is detached by then, all that
+// it counted has been handed out when Run returns.
 func (d *Drainer) Run(ctx context.Context) error {
 	var err error
 	if d.last, err = hostclock.Now(); err != nil {
@@ -131,7 +138,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return d.drain(ctx)
+			return d.end(ctx)
 		case <-ticker.C:
 			if err := d.drain(ctx); err != nil {
 				return err
@@ -142,6 +149,17 @@ func (d *Drainer) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// end makes the last drains.
+func (d *Drainer) end(ctx context.Context) error {
+	for range maxLast {
+		if err := d.drain(ctx); err != nil || d.owed == 0 {
+			return err
+		}
+	}
+	d.Log.Error("the kernel's maps could not be read to the end, part of what they counted is lost")
+	return nil
 }
 
 // drain makes and enqueues the batches of one interval: at least one, which is
@@ -163,8 +181,10 @@ func (d *Drainer) drain(ctx context.Context) error {
 		d.Seed = nil
 	}
 	totals, err := d.Datapath.Drain(d.visit)
+	d.owed = max(0, d.owed-1)
 	if err != nil {
 		d.failed++
+		d.owed = 2
 		d.metrics.drainErrors.Inc()
 		d.Log.Error("drain failed, part of the interval has no records", "error", err)
 	}

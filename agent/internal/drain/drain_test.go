@@ -166,7 +166,7 @@ func TestFailedDrainIsToldAsOverflowAndCounted(t *testing.T) {
 	batches, reg := run(t,
 		step{flows: 3, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(10), Recorded: count(3), Other: count(1)}}, err: errors.New("batch lookup: out of memory")},
 		step{flows: 1, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(1), Recorded: count(1)}}})
-	if len(batches) != 2 || batches[0].Len() != 3 || batches[1].Len() != 1 {
+	if len(batches) != 3 || batches[0].Len() != 3 || batches[1].Len() != 1 {
 		t.Fatalf("%d batches", len(batches))
 	}
 	want := ebbwatch.AttachPoint{
@@ -185,6 +185,27 @@ func TestFailedDrainIsToldAsOverflowAndCounted(t *testing.T) {
 	}
 	if !told {
 		t.Errorf("losses: %+v", batches[1].Losses)
+	}
+}
+
+// What a drain could not read comes with the drain after the next, also where the
+// agent ends before that one is due.
+func TestLastDrainsReadWhatFailedOnesLeft(t *testing.T) {
+	failing := step{err: errors.New("batch lookup: out of memory")}
+	for _, c := range []struct {
+		name  string
+		steps []step // the last of them is the first at the end
+		want  int
+	}{
+		{"nothing failed", []step{{}, {}}, 2},
+		{"one failed long before", []step{failing, {}, {}, {}}, 4},
+		{"the one before the end failed", []step{failing, {}}, 3},
+		{"the one at the end failed", []step{{}, failing}, 4},
+		{"several failed, and the one at the end", []step{{}, failing, failing, failing, failing, failing}, 8},
+	} {
+		if batches, _ := run(t, c.steps...); len(batches) != c.want {
+			t.Errorf("%s: %d drains, want %d", c.name, len(batches), c.want)
+		}
 	}
 }
 

@@ -136,8 +136,8 @@ func (d *Datapath) program(dir Direction) *ebpf.Program {
 	return d.objs.EbbIngress
 }
 
-// Detach unhooks the interface. What it counted until now is part of the next
-// drain. Detaching what is not attached, or is gone, is no error.
+// Detach unhooks the interface. What it counted is part of the next drain, to the
+// last packet, and nothing of it comes later. Detaching what is not attached, or is gone, is no error.
 func (d *Datapath) Detach(place Place) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -156,6 +156,7 @@ func (d *Datapath) detach(place Place) error {
 		errs = append(errs, l.Close())
 	}
 	for _, f := range a.filters {
+		d.unsettled = true
 		errs = append(errs, f.remove())
 	}
 	if err := errors.Join(errs...); err != nil {

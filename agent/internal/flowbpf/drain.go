@@ -40,6 +40,9 @@ func (d *Datapath) Drain(visit func([]Entry)) ([]Totals, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.drained = d.drained[:0]
+	if err := d.settle(); err != nil {
+		return nil, fmt.Errorf("wait for programs to leave removed filters: %w", err)
+	}
 	old, err := d.swap()
 	if err != nil {
 		return nil, fmt.Errorf("swap buffers: %w", err)
@@ -118,6 +121,21 @@ func (d *Datapath) wait(old uint32) error {
 	err := d.objs.EbbFlows4.Put(old, d.inner[old][family4])
 	d.lastWait = time.Since(start)
 	return err
+}
+
+// settle returns when no program runs that a removed filter started: one that
+// reads the generation after the swap counts in the new one, which is not drained
+// now, although its interface is detached. The kernel itself waits so long when a
+// link of tcx is closed, not when a filter is deleted.
+func (d *Datapath) settle() error {
+	if !d.unsettled {
+		return nil
+	}
+	if err := d.wait(d.generation); err != nil {
+		return err
+	}
+	d.unsettled = false
+	return nil
 }
 
 // LastWait returns how long the last Drain waited for programs to leave the old

@@ -52,6 +52,7 @@ type Datapath struct {
 	points     pointTable
 	told       [2]tally // of each generation, what incomplete drains have told; zero after a complete one
 	attached   map[Place]*attachment
+	unsettled  bool                 // filters were removed, and programs that they started may still run
 	instances  map[uint32]*programs // by network namespace
 	sampling   [2]uint32            // of each generation
 	nextRate   uint32               // of the generation to come

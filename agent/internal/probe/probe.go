@@ -120,7 +120,7 @@ func (p *Probe) Health(context.Context) error {
 }
 
 // Run attaches to every interface that is wanted, now and as they come, until
-// ctx ends. It detaches nothing at the end: a last drain may follow.
+// ctx ends. It detaches nothing at the end: that is for Close.
 func (p *Probe) Run(ctx context.Context) error {
 	if err := p.sync(true); err != nil {
 		return err
@@ -137,22 +137,27 @@ func (p *Probe) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close detaches from interfaces in other namespaces: the datapath can do so in
-// its own alone. Call it after Run, before the datapath is closed.
+// Close detaches from every interface. Call it after Run, and before the last
+// drain: what the interfaces counted until then is part of that one, and nothing
+// is counted after it. Names stay known to it.
 func (p *Probe) Close() error {
 	if p.world == nil {
 		return nil
 	}
-	for _, s := range p.world.all()[1:] {
+	for _, s := range p.world.all() {
 		_ = p.world.enter(s, func() error { // one that is gone needs nothing
 			for _, place := range p.placesIn(s.number) {
 				p.detach(place, true)
 			}
 			return nil
 		})
-		p.leave(s)
+		if s.number != 0 {
+			p.leave(s)
+		}
 	}
-	return p.world.close()
+	err := p.world.close()
+	p.world = nil
+	return err
 }
 
 // watch follows one subscription until it breaks or ctx ends.
