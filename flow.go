@@ -45,7 +45,10 @@ type Flow struct {
 
 	ConnState ConnState
 
-	ICMPType, ICMPCode uint8 // of the first packet; 0 where Proto is not ICMP
+	// ICMPType and ICMPCode are of the message by which Src began this record or,
+	// where Dst began it, an earlier one. A reply stands for the request that it
+	// answers. 0 where Proto is not ICMP.
+	ICMPType, ICMPCode uint8
 
 	SrcHealth, DstHealth Health
 	DropReason           string // the kernel's name of the most frequent reason of both sides' drops

@@ -49,6 +49,8 @@ type conversation struct {
 	seen            [2]Seen
 	src             uint8 // the side that is Flow.Src
 	from            uint8 // the same, in the last record
+	icmpType        uint8 // of src: see icmp
+	icmpCode        uint8
 	initiator       ebbwatch.Initiator
 	state           ebbwatch.ConnState
 	dirA            flowbpf.Direction // the way side A's packets go where they are accounted: see towards

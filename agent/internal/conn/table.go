@@ -242,11 +242,12 @@ func (t *Table) record(c *conversation, e *flowbpf.Entry, known bool, f *ebbwatc
 		Tunnel: ebbwatch.Tunnel(e.Tunnel), TunnelID: e.TunnelID,
 		SrcPackets: src.Packets * n, SrcBytes: src.Bytes * n, DstPackets: dst.Packets * n, DstBytes: dst.Bytes * n,
 		SrcFlags: ebbwatch.TCPFlags(src.Flags), DstFlags: ebbwatch.TCPFlags(dst.Flags),
-		ConnState: c.state, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
-		AgeMS: age, Final: c.over, Sampling: uint32(n),
+		ConnState: c.state,
+		AgeMS:     age, Final: c.over, Sampling: uint32(n),
 		SrcHealth: health(src, n), DstHealth: health(dst, n), HandshakeUS: c.handshake(e), RTTUS: roundTrip(src, dst),
 		SrcOwner: ebbwatch.Owner{PID: src.PID}, DstOwner: ebbwatch.Owner{PID: dst.PID},
 	}
+	f.ICMPType, f.ICMPCode = c.icmp(e)
 	if c.src == 1 {
 		f.Src, f.SrcPort, f.Dst, f.DstPort = e.B, e.BPort, e.A, e.APort
 	}
@@ -289,11 +290,14 @@ func (t *Table) add(k *key, e *flowbpf.Entry) *conversation {
 	}
 	c := t.slots.add(k)
 	c.firstNS, c.lastNS, c.src, c.initiator = e.FirstNS, e.LastNS, e.FirstSide, ebbwatch.InitiatorFirst
-	if k.proto == ebbwatch.ProtoTCP {
+	switch k.proto {
+	case ebbwatch.ProtoTCP:
 		c.initiator = ebbwatch.InitiatorUnknown
 		if side, ok := initiator(e); ok {
 			c.src, c.initiator = side, ebbwatch.InitiatorSYN
 		}
+	case ebbwatch.ProtoICMP, ebbwatch.ProtoICMPv6:
+		c.src = asked(e).side
 	}
 	return c
 }
@@ -397,7 +401,7 @@ func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.interfaces.Name(c.place), NetNS: t.interfaces.NetNS(c.place), VLAN: c.vlan,
 		Tunnel: ebbwatch.Tunnel(c.key.tunnel), TunnelID: c.key.tunnelID,
 		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
-		ConnState: c.state, AgeMS: t.age(c), Final: true, Sampling: 1,
+		ConnState: c.state, ICMPType: c.icmpType, ICMPCode: c.icmpCode, AgeMS: t.age(c), Final: true, Sampling: 1,
 	}
 	if c.place == (flowbpf.Place{}) {
 		f.Interface = "" // never seen

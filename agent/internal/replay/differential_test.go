@@ -33,6 +33,9 @@ func (s *talks) Record(f *ebbwatch.Flow) error {
 	k, start, end := s.talks[key], f.Start.UnixMicro(), f.End.UnixMicro()
 	if k == nil {
 		k = &talk{firstUS: start, lastUS: end, icmpType: f.ICMPType, icmpCode: f.ICMPCode}
+		if f.Proto == ebbwatch.ProtoICMP || f.Proto == ebbwatch.ProtoICMPv6 {
+			k.asker = src
+		}
 		s.talks[key] = k
 	}
 	k.firstUS, k.lastUS = min(k.firstUS, start), max(k.lastUS, end)
@@ -109,7 +112,7 @@ func (d difference) String() string {
 		if k == nil {
 			return "nothing"
 		}
-		return fmt.Sprintf("%v packets, %v bytes, flags %#x, %d to %d µs, ICMP %d/%d", k.packets, k.bytes, k.flags, k.firstUS, k.lastUS, k.icmpType, k.icmpCode)
+		return fmt.Sprintf("%v packets, %v bytes, flags %#x, %d to %d µs, ICMP %d/%d, asked by %d", k.packets, k.bytes, k.flags, k.firstUS, k.lastUS, k.icmpType, k.icmpCode, k.asker)
 	}
 	return fmt.Sprintf("%s: tshark %s; replay %s", d.key, f(d.want), f(d.have))
 }

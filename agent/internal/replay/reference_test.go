@@ -24,7 +24,8 @@ type talk struct {
 	packets, bytes     [2]uint64 // sent by the lower endpoint, by the higher one
 	flags              [2]uint16
 	firstUS, lastUS    int64 // microseconds since 1970
-	icmpType, icmpCode uint8 // of the first packet
+	icmpType, icmpCode uint8 // of the first packet, or of the request that it answers
+	asker              int   // the side that sent that message; 0 where proto is not ICMP
 }
 
 // talkKey tells conversations apart. Endpoint a is the lower one.
@@ -218,6 +219,12 @@ func (w *walker) packet(line string) error {
 	k := w.account.talks[key]
 	if k == nil {
 		k = &talk{firstUS: us, lastUS: us, icmpType: v.icmpType, icmpCode: v.icmpCode}
+		if key.proto == ebbwatch.ProtoICMP || key.proto == ebbwatch.ProtoICMPv6 {
+			k.asker = side
+		}
+		if request := requestOf(v); request != 0 {
+			k.icmpType, k.icmpCode, k.asker = request, 0, 1-side
+		}
 		w.account.talks[key] = k
 	}
 	k.firstUS, k.lastUS = min(k.firstUS, us), max(k.lastUS, us)
@@ -228,6 +235,20 @@ func (w *walker) packet(line string) error {
 		w.tcp(key, side, us, flags)
 	}
 	return nil
+}
+
+// requestOf returns the ICMP type that a reply answers, 0 for other packets.
+func requestOf(v verdict) uint8 {
+	v4 := v.key.a.Is4()
+	switch {
+	case v4 && v.key.proto == ebbwatch.ProtoICMP && v.icmpType == 0:
+		return 8
+	case v4 && v.key.proto == ebbwatch.ProtoICMP && v.icmpType == 14:
+		return 13
+	case !v4 && v.key.proto == ebbwatch.ProtoICMPv6 && v.icmpType == 129:
+		return 128
+	}
+	return 0
 }
 
 // tcp accounts what tshark's analysis says of a segment.
