@@ -129,6 +129,7 @@ struct sk_buff {
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
+	__u8 pkt_type : 3; /* EBB_PACKET_HOST and so on */
 	char cb[48];
 };
 

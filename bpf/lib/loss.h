@@ -21,6 +21,11 @@
 #define EBB_LOSS_REASONS  4
 #define EBB_KNOWN_REASONS 256
 
+/* Kinds of packets, as linux/if_packet.h numbers them. */
+#define EBB_PACKET_BROADCAST 1
+#define EBB_PACKET_MULTICAST 2
+#define EBB_PACKET_LOOPBACK  5 /* a multicast's copy to the host that sends it */
+
 #define EBB_AF_INET  2
 #define EBB_AF_INET6 10
 
@@ -32,7 +37,7 @@ struct ebb_loss_key {
 	__be16 b_port;
 	__u16 cpu;
 	__u8 proto;
-	__u8 pad;
+	__u8 unplaced; /* 1: the network namespace is not known */
 };
 
 struct ebb_loss {
@@ -61,6 +66,9 @@ volatile const __u8 ebb_ignored[EBB_KNOWN_REASONS] = {};
 
 /* The number of the reason NOT_SPECIFIED. */
 volatile const __u32 ebb_unspecified = 0xffffffff;
+
+/* The tracepoint of drops tells the socket that was to receive the packet (Linux 6.11). */
+volatile const __u8 ebb_receiver_told = 0;
 
 /* The kernel has no other reason for what a socket that closes leaves unread. */
 volatile const __u8 ebb_purge_unnamed = 0;
@@ -103,27 +111,35 @@ struct {
 	__type(value, __u8);
 } ebb_loss_nets SEC(".maps");
 
-/* Whether losses in the namespace are told; of one that is not known they are. */
-static __always_inline bool ebb_loss_watched(const struct net *net)
+/* Whether losses in the namespace with this cookie are told. */
+static __always_inline bool ebb_loss_watched(__u64 cookie)
 {
-	__u64 cookie = net ? net->net_cookie : 0;
+	return bpf_map_lookup_elem(&ebb_loss_nets, &cookie);
+}
 
-	return !cookie || bpf_map_lookup_elem(&ebb_loss_nets, &cookie);
+/* A namespace's cookie, which is never 0: that is for no namespace. */
+static __always_inline __u64 ebb_loss_cookie(const struct net *net)
+{
+	return net ? net->net_cookie : 0;
 }
 
 /*
- * The namespace of a packet. A queue of a socket may keep something else where
- * the device was, so the socket is asked first.
+ * The cookie of the namespace in which a packet is dropped, 0 where the packet
+ * does not tell: TCP takes the device from what it receives (tcp_v4_rcv), and UDP
+ * writes other things there (udp_set_dev_scratch), no kernel address among them.
+ * So sockets are asked first.
  */
-static __always_inline const struct net *ebb_loss_net(const struct sk_buff *skb)
+static __always_inline __u64 ebb_drop_cookie(const struct sk_buff *skb, const struct sock *receiver)
 {
 	const struct sock *sk = skb->sk;
 	const struct net_device *dev;
 
+	if (receiver)
+		return ebb_loss_cookie(receiver->__sk_common.skc_net.net);
 	if (sk)
-		return sk->__sk_common.skc_net.net;
+		return ebb_loss_cookie(sk->__sk_common.skc_net.net);
 	dev = skb->dev;
-	return dev ? dev->nd_net.net : 0;
+	return dev ? ebb_loss_cookie(dev->nd_net.net) : 0;
 }
 
 /* i modulo n, a power of two, in a way that the verifier sees and the compiler leaves alone. */
@@ -318,13 +334,13 @@ static __always_inline bool ebb_is_ignored(__u32 reason)
  * that closes. SYNs are not among them.
  */
 static __always_inline bool ebb_is_ordinary(const struct sk_buff *skb, const struct ebb_path *p,
-					    __u32 size, __u32 reason)
+					    __u32 size)
 {
 	const struct sock *sk = skb->sk;
 	__u8 offset_flags[2];
 	__u32 header;
 
-	if (reason != ebb_unspecified || p->proto != EBB_IPPROTO_TCP || !p->transport)
+	if (p->proto != EBB_IPPROTO_TCP || !p->transport)
 		return false;
 	if (ebb_purge_unnamed && sk && sk->__sk_common.skc_dport == p->sport)
 		return true;
@@ -336,7 +352,30 @@ static __always_inline bool ebb_is_ordinary(const struct sk_buff *skb, const str
 	return size <= header && !(offset_flags[1] & EBB_TCP_SYN);
 }
 
-static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
+/*
+ * A packet to many that this host received, and that nobody here asked for: to a
+ * group that the interface has not joined (ip6_mc_input in net/ipv6/ip6_input.c,
+ * ip_route_input_noref in net/ipv4/route.c: IPv6 router solicitations and MLD
+ * reports on every host that is no router), or to a port without a socket
+ * (__udp4_lib_mcast_deliver in net/ipv4/udp.c, which counts it as IgnoredMulti
+ * and not as an error). The kernel has no reason for them, and sending to many
+ * means that some do not want it. What this host sends to many is HOST until it
+ * is received.
+ */
+static __always_inline bool ebb_is_unwanted(const struct sk_buff *skb)
+{
+	switch (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type)) {
+	case EBB_PACKET_BROADCAST:
+	case EBB_PACKET_MULTICAST:
+	case EBB_PACKET_LOOPBACK:
+		return true;
+	}
+	return false;
+}
+
+/* receiver is the socket that was to have the packet, null if none is known. */
+static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason,
+					const struct sock *receiver)
 {
 	__u32 at = skb->network_header;
 	struct ebb_loss_key key = {};
@@ -344,9 +383,13 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 	struct ebb_loss_rest *rest;
 	struct ebb_loss *loss;
 	__u32 side, size;
+	__u64 cookie;
 	bool read;
 
-	if (ebb_is_ignored(reason) || !ebb_loss_watched(ebb_loss_net(skb)))
+	if (ebb_is_ignored(reason))
+		return;
+	cookie = ebb_drop_cookie(skb, receiver);
+	if (cookie && !ebb_loss_watched(cookie))
 		return;
 	if (skb->protocol == bpf_htons(EBB_ETH_P_IP))
 		read = at != EBB_NO_HEADER && ebb_path_ip4(&path, skb, at);
@@ -361,9 +404,11 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason)
 		return;
 	}
 	size = skb->len + (__u32)(skb->data - skb->head) - at;
-	if (ebb_is_ordinary(skb, &path, size, reason))
+	if (reason == ebb_unspecified &&
+	    (ebb_is_unwanted(skb) || ebb_is_ordinary(skb, &path, size)))
 		return;
 	side = ebb_loss_order(&key, &path) & 1;
+	key.unplaced = !cookie;
 	loss = ebb_loss_entry(&key);
 	if (!loss) {
 		rest = ebb_loss_rest();
@@ -386,7 +431,7 @@ static __always_inline void ebb_sent_again(const struct sock_common *sk, __be16 
 	struct ebb_loss *loss;
 	__u32 side;
 
-	if (!ebb_loss_watched(sk->skc_net.net))
+	if (!ebb_loss_watched(ebb_loss_cookie(sk->skc_net.net)))
 		return;
 	if (sk->skc_family == EBB_AF_INET) {
 		ebb_path_map4(path.src, sk->skc_rcv_saddr);

@@ -33,7 +33,7 @@ type Owners interface {
 
 // Losses tells what conversations lost since it was last asked: a *trace.Tracer.
 type Losses interface {
-	Drain() (map[flowbpf.Key]trace.Loss, error)
+	Drain() (map[trace.Key]trace.Loss, error)
 	Stats() (trace.Stats, error)
 }
 
@@ -64,13 +64,15 @@ type Annotator struct {
 	from Sources
 	log  *slog.Logger
 
-	metrics *l7.Metrics
-	unkept  prometheus.Counter
-	failed  prometheus.Counter
-	bare    prometheus.Counter
+	metrics  *l7.Metrics
+	unkept   prometheus.Counter
+	failed   prometheus.Counter
+	bare     prometheus.Counter
+	unplaced prometheus.Counter
 
-	losses map[flowbpf.Key]trace.Loss // of the interval, without those in records
-	late   map[flowbpf.Key]trace.Loss // of the interval before, without any conversation
+	losses  map[trace.Key]trace.Loss // of the interval, without those in records
+	late    map[trace.Key]trace.Loss // of the interval before, without a record so far
+	records int                      // without packets, of the drain
 
 	mu     sync.Mutex // guards what follows
 	parser l7.Parser
@@ -87,8 +89,10 @@ func New(from Sources, reg prometheus.Registerer, log *slog.Logger) *Annotator {
 			Help: "Attempts to read hints or losses from the kernel that failed; the next one comes within an interval. Look at the log for the kernel's reason."}),
 		bare: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_losses_without_record_total",
 			Help: "Conversations with drops but without a packet at any watched interface that found no place among the records of a drain. Harmless unless it keeps growing: the kernel drops most of what somebody sends, see drop_reason in other records."}),
+		unplaced: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_loss_unplaced_total",
+			Help: "Dropped packets of which the kernel does not tell the network namespace, and of whose conversation there was no record: in no record. They can belong to a namespace that is not watched, such as a container's; Linux 6.11 and later tell it of most."}),
 	}
-	reg.MustRegister(a.unkept, a.failed, a.bare, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ebbwatch_agent_hints_lost_total",
+	reg.MustRegister(a.unkept, a.failed, a.bare, a.unplaced, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ebbwatch_agent_hints_lost_total",
 		Help: "Beginnings of conversations that found no room in the kernel's buffer. Their records have no application hints: raise datapath.hint_bytes."},
 		func() float64 { return float64(from.Hints.HintsLost()) }))
 	if from.Losses != nil {
@@ -171,13 +175,13 @@ func (a *Annotator) Begin() {
 	a.losses = losses
 	for k, loss := range a.late {
 		if a.losses == nil {
-			a.losses = make(map[flowbpf.Key]trace.Loss)
+			a.losses = make(map[trace.Key]trace.Loss)
 		}
 		a.losses[k] = together(loss, a.losses[k])
 	}
 }
 
-// together adds up what one conversation suffered in two intervals.
+// together adds up what one conversation suffered, in two intervals or places.
 func together(a, b trace.Loss) trace.Loss {
 	if b.Reason == "" || b.Drops[0]+b.Drops[1] < a.Drops[0]+a.Drops[1] {
 		b.Reason = a.Reason
@@ -196,9 +200,8 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	a.own(&r.DstOwner)
 	k := r.Key
 	k.Tunnel, k.TunnelID = 0, 0 // the stack knows the packets inside only
-	if loss, ok := a.losses[k]; ok {
+	if loss, ok := a.take(k); ok {
 		suffer(r, &loss)
-		delete(a.losses, k) // a conversation on several paths has several records
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -210,6 +213,19 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	a.metrics.Exchange(&e)
 	r.Hint = e.Record()
 	t.told = true
+}
+
+// take returns what the conversation lost, for its record: it is in one only,
+// though a conversation on several paths has several.
+func (a *Annotator) take(k flowbpf.Key) (sum trace.Loss, any bool) {
+	for _, unplaced := range [...]bool{false, true} {
+		name := trace.Key{Key: k, Unplaced: unplaced}
+		if loss, ok := a.losses[name]; ok {
+			sum, any = together(sum, loss), true
+			delete(a.losses, name)
+		}
+	}
+	return sum, any
 }
 
 // suffer puts losses into a record. What a socket says that it sent again is
@@ -249,23 +265,14 @@ func (a *Annotator) own(o *ebbwatch.Owner) {
 // milliseconds after the packets: what belongs to no conversation waits for the
 // next drain, in which it may begin.
 func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
-	records := 0
-	late := make(map[flowbpf.Key]trace.Loss)
+	late := make(map[trace.Key]trace.Loss)
+	a.records = 0
 	for k, loss := range a.losses {
-		if _, waited := a.late[k]; !waited && !a.from.Conversations.Known(k) {
+		if _, waited := a.late[k]; waited || !k.Unplaced && a.from.Conversations.Known(k.Key) {
+			a.tell(k, &loss, emit)
+		} else {
 			late[k] = loss
-			continue
 		}
-		if loss.Drops == [2]uint64{} || !a.from.Conversations.Known(k) && (loss.Reason == notSpecified || loopback(&k)) {
-			continue // nothing to tell, or about what no watched interface sees
-		}
-		if records++; records > maxBare {
-			a.bare.Inc()
-			continue
-		}
-		r := a.from.Conversations.Bare(k)
-		suffer(r, &loss)
-		emit(&r.Flow)
 	}
 	a.losses, a.late = nil, late
 	a.mu.Lock()
@@ -275,4 +282,32 @@ func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
 			delete(a.talks, k)
 		}
 	}
+}
+
+// Last implements drain.Annotator: it tells of what waits for another drain.
+func (a *Annotator) Last(emit func(*ebbwatch.Flow)) {
+	for k, loss := range a.late {
+		a.tell(k, &loss, emit)
+	}
+	a.late = nil
+}
+
+// tell emits a record of losses that stand in no other. Unplaced ones get none:
+// somebody else's conversation, in another network namespace, has no packets here.
+func (a *Annotator) tell(k trace.Key, loss *trace.Loss, emit func(*ebbwatch.Flow)) {
+	drops := loss.Drops[0] + loss.Drops[1]
+	if k.Unplaced {
+		a.unplaced.Add(float64(drops))
+		return
+	}
+	if drops == 0 || (loss.Reason == notSpecified || loopback(&k.Key)) && !a.from.Conversations.Known(k.Key) {
+		return // nothing to tell, or about what no watched interface sees
+	}
+	if a.records++; a.records > maxBare {
+		a.bare.Inc()
+		return
+	}
+	r := a.from.Conversations.Bare(k.Key)
+	suffer(r, loss)
+	emit(&r.Flow)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/internal/conn"
@@ -16,7 +17,7 @@ import (
 // kernel is a stand-in for what the annotator asks: no hints, the given losses,
 // and the given conversations.
 type kernel struct {
-	losses map[flowbpf.Key]trace.Loss
+	losses map[trace.Key]trace.Loss
 	known  map[flowbpf.Key]bool
 }
 
@@ -25,7 +26,7 @@ func (k *kernel) HintsLost() uint64                 { return 0 }
 func (k *kernel) Stats() (trace.Stats, error)       { return trace.Stats{}, nil }
 func (k *kernel) Known(key flowbpf.Key) bool        { return k.known[key] }
 func (k *kernel) Bare(key flowbpf.Key) *conn.Record { return &conn.Record{Key: key} }
-func (k *kernel) Drain() (map[flowbpf.Key]trace.Loss, error) {
+func (k *kernel) Drain() (map[trace.Key]trace.Loss, error) {
 	losses := k.losses
 	k.losses = nil
 	return losses, nil
@@ -53,11 +54,11 @@ func TestDropsJustBeforeTheirConversationsFirstRecordStandInIt(t *testing.T) {
 		k := &kernel{}
 		a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
 		name := key(ends[0], ends[1], 1)
-		k.losses = map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{1, 0}, Reason: "NO_SOCKET"}}
+		k.losses = map[trace.Key]trace.Loss{{Key: name}: {Drops: [2]uint64{1, 0}, Reason: "NO_SOCKET"}}
 		if _, bare := drain(a); len(bare) != 0 {
 			t.Errorf("%v: told before the conversation: %+v", ends, bare)
 		}
-		k.losses = map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{2, 1}, Retransmits: [2]uint64{0, 1}, Reason: "TCP_OLD_DATA"}}
+		k.losses = map[trace.Key]trace.Loss{{Key: name}: {Drops: [2]uint64{2, 1}, Retransmits: [2]uint64{0, 1}, Reason: "TCP_OLD_DATA"}}
 		records, bare := drain(a, name)
 		if r := records[0]; r.SrcHealth.Drops != 3 || r.DstHealth.Drops != 1 || r.DstHealth.Retransmits != 1 || r.DropReason != "TCP_OLD_DATA" || len(bare) != 0 {
 			t.Errorf("%v: %+v, and %+v", ends, r.Flow, bare)
@@ -72,10 +73,10 @@ func TestDropsOfNoConversationAreToldOneDrainLater(t *testing.T) {
 	k := &kernel{}
 	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
 	for range 3 {
-		k.losses = map[flowbpf.Key]trace.Loss{
-			key("10.0.0.1", "10.0.0.2", 1):   {Drops: [2]uint64{5, 0}, Reason: "IP_INNOROUTES"},
-			key("10.0.0.1", "10.0.0.2", 2):   {Drops: [2]uint64{5, 0}, Reason: notSpecified},
-			key("127.0.0.1", "127.0.0.1", 3): {Drops: [2]uint64{5, 0}, Reason: "NO_SOCKET"},
+		k.losses = map[trace.Key]trace.Loss{
+			{Key: key("10.0.0.1", "10.0.0.2", 1)}:   {Drops: [2]uint64{5, 0}, Reason: "IP_INNOROUTES"},
+			{Key: key("10.0.0.1", "10.0.0.2", 2)}:   {Drops: [2]uint64{5, 0}, Reason: notSpecified},
+			{Key: key("127.0.0.1", "127.0.0.1", 3)}: {Drops: [2]uint64{5, 0}, Reason: "NO_SOCKET"},
 		}
 		if _, bare := drain(a); len(bare) != 0 {
 			t.Errorf("at once: %+v", bare)
@@ -91,9 +92,63 @@ func TestDropsOfNoConversationAreToldOneDrainLater(t *testing.T) {
 
 func TestDropsOfAKnownConversationWithoutPacketsAreToldAtOnce(t *testing.T) {
 	name := key("10.0.0.1", "10.0.0.2", 1)
-	k := &kernel{known: map[flowbpf.Key]bool{name: true}, losses: map[flowbpf.Key]trace.Loss{name: {Drops: [2]uint64{0, 7}, Reason: "NETFILTER_DROP"}}}
+	k := &kernel{known: map[flowbpf.Key]bool{name: true}, losses: map[trace.Key]trace.Loss{{Key: name}: {Drops: [2]uint64{0, 7}, Reason: "NETFILTER_DROP"}}}
 	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
 	if _, bare := drain(a); len(bare) != 1 || bare[0].DstHealth.Drops != 7 {
 		t.Errorf("%+v", bare)
+	}
+}
+
+func TestLossesOfAnUnknownNamespaceStandInRecordsOfPacketsOnly(t *testing.T) {
+	name := key("10.0.0.1", "10.0.0.2", 1)
+	for _, c := range []struct {
+		what     string
+		recorded [3]bool // whether the drain has a record of the conversation's packets
+		want     uint32  // drops in records
+		unplaced float64
+	}{
+		{"with a record in the same drain", [3]bool{true}, 9, 0},
+		{"with a record in the next drain", [3]bool{false, true}, 9, 0},
+		{"with a record later", [3]bool{false, false, true}, 2, 7},
+		{"without any record", [3]bool{}, 2, 7},
+	} {
+		k := &kernel{known: map[flowbpf.Key]bool{name: true}} // from before: only a record of packets counts
+		a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
+		k.losses = map[trace.Key]trace.Loss{
+			{Key: name}: {Drops: [2]uint64{2, 0}, Reason: "NO_SOCKET"}, {Key: name, Unplaced: true}: {Drops: [2]uint64{7, 0}, Reason: "TCP_OLD_DATA"},
+		}
+		drops, bareDrops := uint32(0), uint32(0)
+		for _, recorded := range c.recorded {
+			var names []flowbpf.Key
+			if recorded {
+				names = append(names, name)
+			}
+			records, bare := drain(a, names...)
+			for _, r := range records {
+				drops += r.SrcHealth.Drops
+			}
+			for _, f := range bare {
+				bareDrops += f.SrcHealth.Drops
+			}
+		}
+		if drops+bareDrops != c.want || bareDrops > 2 || testutil.ToFloat64(a.unplaced) != c.unplaced {
+			t.Errorf("%s: %d drops in records and %d in records without packets, %v unplaced", c.what, drops, bareDrops, testutil.ToFloat64(a.unplaced))
+		}
+	}
+}
+
+func TestNothingWaitsAfterTheLastDrain(t *testing.T) {
+	k := &kernel{}
+	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
+	k.losses = map[trace.Key]trace.Loss{
+		{Key: key("10.0.0.1", "10.0.0.2", 1)}:                 {Drops: [2]uint64{5, 0}, Reason: "IP_INNOROUTES"},
+		{Key: key("10.0.0.1", "10.0.0.2", 2), Unplaced: true}: {Drops: [2]uint64{0, 6}, Reason: "TCP_OLD_DATA"},
+	}
+	_, bare := drain(a)
+	last := func(f *ebbwatch.Flow) { bare = append(bare, *f) }
+	a.Last(last)
+	a.Last(last)
+	if len(bare) != 1 || bare[0].SrcHealth.Drops != 5 || testutil.ToFloat64(a.unplaced) != 6 {
+		t.Errorf("%+v, and %v unplaced", bare, testutil.ToFloat64(a.unplaced))
 	}
 }

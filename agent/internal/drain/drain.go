@@ -52,8 +52,11 @@ type Annotator interface {
 	// Begin is called when the interval's packets are all counted, before the first record.
 	Begin()
 	Annotate(*conn.Record)
-	// End emits records without packets for what was left over.
+	// End emits records without packets for what was left over, or lets it wait
+	// for the next drain.
 	End(emit func(*ebbwatch.Flow))
+	// Last emits what waits. It is called after End when no drain may follow.
+	Last(emit func(*ebbwatch.Flow))
 }
 
 // Warner makes early warnings: a *warn.Watch.
@@ -195,6 +198,9 @@ func (d *Drainer) drain(ctx context.Context) error {
 	if d.Annotator != nil {
 		d.annotating()
 		d.Annotator.End(d.append)
+		if ctx.Err() != nil {
+			d.Annotator.Last(d.append)
+		}
 	}
 	d.Table.Expire(d.append)
 	d.finish(totals)

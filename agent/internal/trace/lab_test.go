@@ -29,8 +29,15 @@ func must(t testing.TB, err error) {
 // open moves the test to a network namespace, which is what the tracer watches.
 func open(t testing.TB, entries uint32) *Tracer {
 	t.Helper()
+	names, err := readReasons()
+	return openAs(t, entries, names, err)
+}
+
+// openAs is open on a kernel with these reasons.
+func openAs(t testing.TB, entries uint32, names reasons, noReasons error) *Tracer {
+	t.Helper()
 	losstest.Namespace(t)
-	tr := openSized(slog.New(slog.NewTextHandler(t.Output(), nil)), entries)
+	tr := openWith(slog.New(slog.NewTextHandler(t.Output(), nil)), entries, names, noReasons)
 	t.Cleanup(func() { must(t, tr.Close()) })
 	for _, f := range tr.Features() {
 		losstest.Need(t, f.Err == nil, fmt.Sprintf("%s: %v", f.Name, f.Err))
@@ -68,14 +75,19 @@ type watch struct {
 
 	mu     sync.Mutex
 	sums   map[flowbpf.Key]Loss
+	nobody map[flowbpf.Key]uint64 // drops of sums that are unplaced
 	drains int
 	err    error
 }
 
 func openWatch(t testing.TB) *watch {
 	t.Helper()
-	tr := open(t, 1<<15)
-	w := &watch{t: t, tr: tr, sums: make(map[flowbpf.Key]Loss)}
+	return watchOf(t, open(t, 1<<15))
+}
+
+func watchOf(t testing.TB, tr *Tracer) *watch {
+	t.Helper()
+	w := &watch{t: t, tr: tr, sums: make(map[flowbpf.Key]Loss), nobody: make(map[flowbpf.Key]uint64)}
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -92,7 +104,7 @@ func openWatch(t testing.TB) *watch {
 	return w
 }
 
-func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
+func (w *watch) add(all map[Key]Loss, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drains++
@@ -100,16 +112,19 @@ func (w *watch) add(all map[flowbpf.Key]Loss, err error) {
 		w.err = err
 	}
 	for k, l := range all {
-		sum := w.sums[k]
+		sum := w.sums[k.Key]
 		for side := range 2 {
 			sum.Drops[side] += l.Drops[side]
 			sum.DropBytes[side] += l.DropBytes[side]
 			sum.Retransmits[side] += l.Retransmits[side]
 		}
-		if l.Reason != "" {
+		if l.Reason != "" && (sum.Reason == "" || !k.Unplaced) { // the map has no order
 			sum.Reason = l.Reason
 		}
-		w.sums[k] = sum
+		w.sums[k.Key] = sum
+		if k.Unplaced {
+			w.nobody[k.Key] += l.Drops[0] + l.Drops[1]
+		}
 	}
 }
 
@@ -150,6 +165,13 @@ func (w *watch) losses(key flowbpf.Key) (sum Loss) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// unplaced is how many of the conversation's drops are.
+func (w *watch) unplaced(key flowbpf.Key) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nobody[key]
 }
 
 func listenUDP(t testing.TB, at netip.Addr) *net.UDPConn {

@@ -18,6 +18,7 @@ type reasons struct {
 
 	unspecified uint32 // ebb_unspecified there
 	unnamed     bool   // ebb_purge_unnamed there
+	receiver    bool   // ebb_receiver_told there
 }
 
 const (
@@ -49,7 +50,7 @@ func readReasons() (reasons, error) {
 	if err := spec.TypeByName("btf_trace_kfree_skb", &tracepoint); err != nil {
 		return reasons{}, fmt.Errorf("find tracepoint: %w", err)
 	}
-	const reason = 3 // its parameter, behind the data, the skb and the location
+	const reason, receiver = 3, 4 // its parameters, behind the data, the skb and the location
 	pointer, ok := tracepoint.Type.(*btf.Pointer)
 	if !ok {
 		return reasons{}, errNoReason
@@ -62,7 +63,9 @@ func readReasons() (reasons, error) {
 	if err := spec.TypeByName("skb_drop_reason", &enum); err != nil {
 		return reasons{}, errNoReason
 	}
-	return newReasons(enum), nil
+	r := newReasons(enum)
+	r.receiver = len(proto.Params) > receiver
+	return r, nil
 }
 
 func newReasons(enum *btf.Enum) reasons {

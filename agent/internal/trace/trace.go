@@ -23,6 +23,16 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
+// Key says whose a Loss is: a conversation's, in the network namespaces that are
+// watched. Where the kernel does not tell the namespace the loss is unplaced, and
+// may be that of other hosts on this kernel, as containers are, with the same
+// addresses: mostly a TCP segment that was received before, and a datagram that
+// found its receiver's buffer full, on kernels before 6.11.
+type Key struct {
+	flowbpf.Key
+	Unplaced bool
+}
+
 // Loss is what one conversation suffered since the last drain. Index 0 is what
 // endpoint A of its key sent, 1 what B sent.
 type Loss struct {
@@ -74,11 +84,16 @@ const batch = 1024
 // Open loads what this kernel and these privileges allow, and logs what they do
 // not. Events in the calling thread's network namespace are counted from here on;
 // those in others once Watch was told of them.
-func Open(log *slog.Logger) *Tracer { return openSized(log, entries) }
+func Open(log *slog.Logger) *Tracer {
+	names, err := readReasons()
+	return openWith(log, entries, names, err)
+}
 
-func openSized(log *slog.Logger, entries uint32) *Tracer {
-	t := &Tracer{entries: entries, keys: make([]objects.TraceEbbLossKey, batch), values: make([]objects.TraceEbbLoss, batch)}
-	drops, retransmits := t.open()
+// openWith is Open with room for so many entries, on a kernel with these reasons or
+// without any.
+func openWith(log *slog.Logger, entries uint32, names reasons, noReasons error) *Tracer {
+	t := &Tracer{names: names, entries: entries, keys: make([]objects.TraceEbbLossKey, batch), values: make([]objects.TraceEbbLoss, batch)}
+	drops, retransmits := t.open(noReasons)
 	t.features = features(drops, retransmits)
 	for _, f := range t.features {
 		if f.Err != nil {
@@ -148,9 +163,8 @@ func netCookie() (uint64, error) {
 	return unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 }
 
-func (t *Tracer) open() (drops, retransmits error) {
-	names, drops := readReasons()
-	t.names = names
+// open loads and attaches, without the drops where there are no reasons.
+func (t *Tracer) open(noReasons error) (drops, retransmits error) {
 	spec, err := objects.LoadTrace()
 	if err == nil {
 		err = t.load(spec)
@@ -161,7 +175,7 @@ func (t *Tracer) open() (drops, retransmits error) {
 	if err != nil {
 		return err, err
 	}
-	if drops == nil {
+	if drops = noReasons; drops == nil {
 		drops = t.attach(objects.TraceProgEbbKfreeSkb)
 	}
 	retransmits = errors.Join(t.attach(objects.TraceProgEbbRetransmit), t.attach(objects.TraceProgEbbRetransmitSynack))
@@ -171,14 +185,11 @@ func (t *Tracer) open() (drops, retransmits error) {
 // load makes the maps, without programs.
 func (t *Tracer) load(spec *ebpf.CollectionSpec) error {
 	spec.Programs = nil
-	unnamed := uint8(0)
-	if t.names.unnamed {
-		unnamed = 1
-	}
 	for name, value := range map[string]any{
 		objects.TraceVarEbbIgnored:      t.names.ignored,
 		objects.TraceVarEbbUnspecified:  t.names.unspecified,
-		objects.TraceVarEbbPurgeUnnamed: unnamed,
+		objects.TraceVarEbbPurgeUnnamed: flag(t.names.unnamed),
+		objects.TraceVarEbbReceiverTold: flag(t.names.receiver),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
@@ -200,6 +211,13 @@ func (t *Tracer) load(spec *ebpf.CollectionSpec) error {
 		}
 	}
 	return nil
+}
+
+func flag(on bool) uint8 {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 // attach loads one program beside the maps, and attaches it: each can fail alone.
@@ -225,7 +243,7 @@ func (t *Tracer) attach(name string) error {
 // Drain returns what happened since the last drain and forgets it. It waits for
 // an RCU grace period, some milliseconds. After an error the rest of what it
 // could not read comes with the drain after the next.
-func (t *Tracer) Drain() (map[flowbpf.Key]Loss, error) {
+func (t *Tracer) Drain() (map[Key]Loss, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.links) == 0 {
@@ -235,7 +253,7 @@ func (t *Tracer) Drain() (map[flowbpf.Key]Loss, error) {
 	if err := t.swap(); err != nil {
 		return nil, err
 	}
-	tallies := make(map[flowbpf.Key]*tally)
+	tallies := make(map[Key]*tally)
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := t.inner[old].BatchLookupAndDelete(&cursor, t.keys, t.values, nil)
@@ -289,8 +307,8 @@ func (t *Tracer) reopen(generation uint32) error {
 	return nil
 }
 
-func (t *Tracer) losses(tallies map[flowbpf.Key]*tally) map[flowbpf.Key]Loss {
-	all := make(map[flowbpf.Key]Loss, len(tallies))
+func (t *Tracer) losses(tallies map[Key]*tally) map[Key]Loss {
+	all := make(map[Key]Loss, len(tallies))
 	for k, c := range tallies {
 		loss := c.Loss
 		if reason, ok := c.top(); ok {
@@ -336,13 +354,13 @@ func (c *tally) top() (reason uint32, ok bool) {
 }
 
 // key makes what the datapath calls the conversation.
-func key(k *objects.TraceEbbLossKey) flowbpf.Key {
-	return flowbpf.Key{
+func key(k *objects.TraceEbbLossKey) Key {
+	return Key{Key: flowbpf.Key{
 		A:     *(*[16]byte)(unsafe.Pointer(&k.A)),
 		B:     *(*[16]byte)(unsafe.Pointer(&k.B)),
 		APort: bits.ReverseBytes16(k.A_port), BPort: bits.ReverseBytes16(k.B_port),
 		Proto: k.Proto,
-	}
+	}, Unplaced: k.Unplaced != 0}
 }
 
 // Stats returns the counts since Open.

@@ -2,12 +2,14 @@ package trace
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -221,6 +223,70 @@ func TestOrdinaryTrafficLosesNothing(t *testing.T) {
 	}
 }
 
+// An idle host sends to groups that few have joined: IPv6 router solicitations and
+// MLD reports above all. The kernel of each host beside it frees them unread.
+func TestWhatNobodyAskedForIsNoLoss(t *testing.T) {
+	w := openWatch(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "ebbnear"
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "ebbfar"}))
+	near, err := netlink.LinkByName("ebbnear")
+	must(t, err)
+	far, err := netlink.LinkByName("ebbfar")
+	must(t, err)
+	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/ebbfar/router_solicitation_delay", []byte("0"), 0))
+	must(t, netlink.AddrAdd(near, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 98, 0, 1), Mask: net.CIDRMask(24, 32)}}))
+	for _, l := range []netlink.Link{near, far} {
+		must(t, netlink.LinkSetUp(l))
+	}
+	const n, size = 5, 30
+	for _, to := range []struct {
+		mac  net.HardwareAddr
+		addr string
+	}{
+		{net.HardwareAddr{1, 0, 0x5e, 1, 2, 3}, "239.1.2.3"},                  // a group that nobody joined
+		{net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, "224.0.0.1"},                  // one that all are in, without a socket
+		{net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, "10.98.0.255"}, // a broadcast, likewise
+		{near.Attrs().HardwareAddr, "10.98.0.1"},                              // to this host alone: a loss
+	} {
+		frame := frame(to.mac, netip.MustParseAddr("10.98.0.2"), netip.MustParseAddr(to.addr), 64, size)
+		for range n {
+			send(t, far.Attrs().Index, frame)
+		}
+	}
+	known := conversation(protoUDP, netip.MustParseAddrPort("10.98.0.1:2000"), netip.MustParseAddrPort("10.98.0.2:1000"))
+	if got := w.lost(known, 1, n, 28+size); got.Drops[1] != n || got.Reason != "NO_SOCKET" {
+		t.Errorf("to a closed port: %+v", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); multicasts(t, "ebbnear") < 3; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no IPv6 multicast has come")
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, loss := range w.sums {
+		if key != known && loss.Drops[0]+loss.Drops[1] > w.nobody[key] {
+			t.Errorf("%s to %s, protocol %d: %+v", netip.AddrFrom16(key.A).Unmap(), netip.AddrFrom16(key.B).Unmap(), key.Proto, loss)
+		}
+	}
+}
+
+// multicasts is how many IPv6 packets to groups an interface has received.
+func multicasts(t *testing.T, name string) (n uint64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/thread-self/net/dev_snmp6/" + name)
+	must(t, err)
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Ip6InMcastPkts"); ok {
+			_, err := fmt.Sscan(rest, &n)
+			must(t, err)
+		}
+	}
+	return n
+}
+
 func TestRetransmitsAreThoseOfTheSockets(t *testing.T) {
 	w := openWatch(t)
 	a4, b4 := addresses4()
@@ -308,7 +374,7 @@ func TestDrainsUnderAFloodLoseNoCount(t *testing.T) {
 		}
 		done <- nil
 	}()
-	key := conversation(protoUDP, localOf(s), to)
+	key := Key{Key: conversation(protoUDP, localOf(s), to)}
 	var counted uint64
 	drains := 0
 	for running := true; running; drains++ {
@@ -369,7 +435,7 @@ func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	all, err = tr.Drain()
 	must(t, err)
-	if got := all[conversation(protoUDP, localOf(s), netip.AddrPortFrom(b, 9))]; got.Drops[0] != 1 {
+	if got := all[Key{Key: conversation(protoUDP, localOf(s), netip.AddrPortFrom(b, 9))}]; got.Drops[0] != 1 {
 		t.Errorf("after the drain: %+v", got)
 	}
 }

@@ -23,14 +23,14 @@ type TraceEbbLoss struct {
 }
 
 type TraceEbbLossKey struct {
-	_      structs.HostLayout
-	A      [2]uint64
-	B      [2]uint64
-	A_port uint16
-	B_port uint16
-	Cpu    uint16
-	Proto  uint8
-	Pad    uint8
+	_        structs.HostLayout
+	A        [2]uint64
+	B        [2]uint64
+	A_port   uint16
+	B_port   uint16
+	Cpu      uint16
+	Proto    uint8
+	Unplaced uint8
 }
 
 type TraceEbbLossRest struct {
@@ -64,6 +64,7 @@ const (
 	TraceVarEbbOwner             = "ebb_owner"
 	TraceVarEbbPurgeUnnamed      = "ebb_purge_unnamed"
 	TraceVarEbbQuic              = "ebb_quic"
+	TraceVarEbbReceiverTold      = "ebb_receiver_told"
 	TraceVarEbbReplay            = "ebb_replay"
 	TraceVarEbbSlotMask          = "ebb_slot_mask"
 	TraceVarEbbSlots             = "ebb_slots"
@@ -148,6 +149,7 @@ type TraceVariableSpecs struct {
 	EbbOwner          *ebpf.VariableSpec `ebpf:"ebb_owner"`
 	EbbPurgeUnnamed   *ebpf.VariableSpec `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.VariableSpec `ebpf:"ebb_quic"`
+	EbbReceiverTold   *ebpf.VariableSpec `ebpf:"ebb_receiver_told"`
 	EbbReplay         *ebpf.VariableSpec `ebpf:"ebb_replay"`
 	EbbSlotMask       *ebpf.VariableSpec `ebpf:"ebb_slot_mask"`
 	EbbSlots          *ebpf.VariableSpec `ebpf:"ebb_slots"`
@@ -209,6 +211,7 @@ type TraceVariables struct {
 	EbbOwner          *ebpf.Variable `ebpf:"ebb_owner"`
 	EbbPurgeUnnamed   *ebpf.Variable `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.Variable `ebpf:"ebb_quic"`
+	EbbReceiverTold   *ebpf.Variable `ebpf:"ebb_receiver_told"`
 	EbbReplay         *ebpf.Variable `ebpf:"ebb_replay"`
 	EbbSlotMask       *ebpf.Variable `ebpf:"ebb_slot_mask"`
 	EbbSlots          *ebpf.Variable `ebpf:"ebb_slots"`
