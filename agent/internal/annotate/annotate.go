@@ -39,7 +39,7 @@ type Losses interface {
 
 // Conversations makes a record without packets: a *conn.Table.
 type Conversations interface {
-	Bare(flowbpf.Key) *conn.Record
+	Bare(name flowbpf.Key, sender uint8) *conn.Record
 	Known(flowbpf.Key) bool
 }
 
@@ -307,7 +307,11 @@ func (a *Annotator) tell(k trace.Key, loss *trace.Loss, emit func(*ebbwatch.Flow
 		a.bare.Inc()
 		return
 	}
-	r := a.from.Conversations.Bare(k.Key)
+	sender := uint8(0)
+	if loss.Drops[0] == 0 {
+		sender = 1
+	}
+	r := a.from.Conversations.Bare(k.Key, sender)
 	suffer(r, loss)
 	emit(&r.Flow)
 }

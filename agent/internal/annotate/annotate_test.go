@@ -21,11 +21,13 @@ type kernel struct {
 	known  map[flowbpf.Key]bool
 }
 
-func (k *kernel) Hints(func(*flowbpf.Hint)) error   { return nil }
-func (k *kernel) HintsLost() uint64                 { return 0 }
-func (k *kernel) Stats() (trace.Stats, error)       { return trace.Stats{}, nil }
-func (k *kernel) Known(key flowbpf.Key) bool        { return k.known[key] }
-func (k *kernel) Bare(key flowbpf.Key) *conn.Record { return &conn.Record{Key: key} }
+func (k *kernel) Hints(func(*flowbpf.Hint)) error { return nil }
+func (k *kernel) HintsLost() uint64               { return 0 }
+func (k *kernel) Stats() (trace.Stats, error)     { return trace.Stats{}, nil }
+func (k *kernel) Known(key flowbpf.Key) bool      { return k.known[key] }
+func (k *kernel) Bare(key flowbpf.Key, sender uint8) *conn.Record {
+	return &conn.Record{Key: key, Src: sender}
+}
 func (k *kernel) Drain() (map[trace.Key]trace.Loss, error) {
 	losses := k.losses
 	k.losses = nil
@@ -94,7 +96,7 @@ func TestDropsOfAKnownConversationWithoutPacketsAreToldAtOnce(t *testing.T) {
 	name := key("10.0.0.1", "10.0.0.2", 1)
 	k := &kernel{known: map[flowbpf.Key]bool{name: true}, losses: map[trace.Key]trace.Loss{{Key: name}: {Drops: [2]uint64{0, 7}, Reason: "NETFILTER_DROP"}}}
 	a := New(Sources{Hints: k, Losses: k, Conversations: k}, prometheus.NewRegistry(), slog.Default())
-	if _, bare := drain(a); len(bare) != 1 || bare[0].DstHealth.Drops != 7 {
+	if _, bare := drain(a); len(bare) != 1 || bare[0].SrcHealth.Drops != 7 { // the side that sent them is the source
 		t.Errorf("%+v", bare)
 	}
 }

@@ -381,13 +381,14 @@ func keyNamed(k flowbpf.Key) key {
 
 // Bare returns a record without packets of a conversation that none were seen of
 // in this interval, of which there is something else to tell. It is never a
-// conversation's first record. The record is valid until the next call.
-func (t *Table) Bare(name flowbpf.Key) *Record {
+// conversation's first record. Of one that is not remembered, Src is the side given:
+// one that is known to have sent something. The record is valid until the next call.
+func (t *Table) Bare(name flowbpf.Key, sender uint8) *Record {
 	k := keyNamed(name)
 	t.rec = Record{Key: name}
 	c := t.slots.find(&k)
 	if c == nil {
-		c = &conversation{key: k, firstNS: t.startNS}
+		c = &conversation{key: k, firstNS: t.startNS, src: sender}
 	}
 	t.final(c, &t.rec.Flow)
 	at := t.clock.Time(t.clock.MonoNS)

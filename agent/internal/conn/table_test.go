@@ -344,3 +344,29 @@ func TestSecondInterfaceTakesOver(t *testing.T) {
 		t.Errorf("when the first was silent for an interval: %+v", records)
 	}
 }
+
+func TestARecordWithoutPacketsHasTheSourceThatIsKnown(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	e := entry(second, packet{1, syn})
+	drain(table, 2*second, e)
+	unknown := e.Key()
+	unknown.APort++
+	for _, c := range []struct {
+		name          string
+		key           flowbpf.Key
+		sender        uint8
+		src           uint8
+		interfaceName string
+		initiator     ebbwatch.Initiator
+	}{
+		{"the conversation's own", e.Key(), 0, 1, "if1", ebbwatch.InitiatorSYN},
+		{"a sender, of an unknown one", unknown, 0, 0, "", ebbwatch.InitiatorUnknown},
+		{"the other sender", unknown, 1, 1, "", ebbwatch.InitiatorUnknown},
+	} {
+		r := table.Bare(c.key, c.sender)
+		ports := [2]uint16{c.key.APort, c.key.BPort}
+		if r.Src != c.src || r.SrcPort != ports[c.src] || r.DstPort != ports[1-c.src] || r.Interface != c.interfaceName || r.Initiator != c.initiator || r.AgeMS == 0 || r.Final {
+			t.Errorf("%s: %+v", c.name, r)
+		}
+	}
+}
