@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS flows_1m
     `src_bytes` UInt64 COMMENT 'Bytes sent by the initiator' CODEC(T64, ZSTD(1)),
     `dst_packets` UInt64 COMMENT 'Packets sent by the responder' CODEC(T64, ZSTD(1)),
     `dst_bytes` UInt64 COMMENT 'Bytes sent by the responder' CODEC(T64, ZSTD(1)),
-    `records` UInt64 COMMENT 'Flow records' CODEC(T64, ZSTD(1)),
+    `records` UInt64 COMMENT 'Flow records with packets: those that only tell of an end or of drops are left out' CODEC(T64, ZSTD(1)),
     `connections` UInt64 COMMENT 'Conversations that began (records with age_ms = 0)' CODEC(T64, ZSTD(1)),
     `unanswered` UInt64 COMMENT 'Conversations that began and got no useful answer within the interval: conn_state S0, REJ, RSTOS0 or SH' CODEC(T64, ZSTD(1)),
     `src` String ALIAS replaceRegexpOne(toString(src_ip), '^::ffff:([0-9.]+)$', '\\1') COMMENT 'src_ip as people write it: IPv4 without ::ffff:',
@@ -80,9 +80,10 @@ SELECT
     count() AS records,
     countIf(age_ms = 0) AS connections,
     countIf(age_ms = 0 AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH')) AS unanswered
-FROM flows
+FROM flows AS f
+WHERE f.src_packets + f.dst_packets > 0
 GROUP BY minute, agent, src_ip, dst_ip, dst_port, proto
-COMMENT 'Fills flows_1m from every insert into flows; not for reading.';
+COMMENT 'Fills flows_1m from every insert into flows, but for records without packets; not for reading.';
 
 -- step
 CREATE TABLE IF NOT EXISTS coverage

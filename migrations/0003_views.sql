@@ -104,61 +104,6 @@ ORDER BY first_seen DESC
 COMMENT 'As new_pairs, first seen at since or later.'
 
 -- step
-CREATE OR REPLACE VIEW conversations AS
-SELECT
-    min(f.start) AS started,
-    max(f.end) AS ended,
-    f.agent AS agent,
-    f.src AS src,
-    f.src_port AS src_port,
-    f.dst AS dst,
-    f.dst_port AS dst_port,
-    f.proto AS proto,
-    argMax(f.conn_state, f.start) AS conn_state,
-    argMax(f.initiator, f.start) AS initiator,
-    sum(f.src_bytes) AS src_sent_bytes,
-    sum(f.dst_bytes) AS dst_sent_bytes,
-    sum(f.src_packets) AS src_sent_packets,
-    sum(f.dst_packets) AS dst_sent_packets,
-    groupBitOr(f.src_flags) AS src_tcp_flags,
-    groupBitOr(f.dst_flags) AS dst_tcp_flags,
-    max(f.final) AS over,
-    count() AS records
-FROM flows AS f
-WHERE f.start >= now() - INTERVAL 1 HOUR
-GROUP BY f.agent, f.src_ip, f.src, f.src_port, f.dst_ip, f.dst, f.dst_port, f.proto
-ORDER BY started DESC
-COMMENT 'Conversations of the last hour, newest first: the records of one agent, both addresses, ports and protocol summed. over is 1 once the agent saw the end; a tuple that was used twice within the hour is one row.'
-
--- step
-CREATE OR REPLACE VIEW conversations_of AS
-SELECT
-    min(f.start) AS started,
-    max(f.end) AS ended,
-    f.agent AS agent,
-    f.src AS src,
-    f.src_port AS src_port,
-    f.dst AS dst,
-    f.dst_port AS dst_port,
-    f.proto AS proto,
-    argMax(f.conn_state, f.start) AS conn_state,
-    argMax(f.initiator, f.start) AS initiator,
-    sum(f.src_bytes) AS src_sent_bytes,
-    sum(f.dst_bytes) AS dst_sent_bytes,
-    sum(f.src_packets) AS src_sent_packets,
-    sum(f.dst_packets) AS dst_sent_packets,
-    groupBitOr(f.src_flags) AS src_tcp_flags,
-    groupBitOr(f.dst_flags) AS dst_tcp_flags,
-    max(f.final) AS over,
-    count() AS records
-FROM flows AS f
-WHERE f.start >= {since:DateTime('UTC')} AND f.start < {until:DateTime('UTC')}
-    AND (f.src_ip = toIPv6({address:String}) OR f.dst_ip = toIPv6({address:String}))
-GROUP BY f.agent, f.src_ip, f.src, f.src_port, f.dst_ip, f.dst, f.dst_port, f.proto
-ORDER BY started DESC
-COMMENT 'As conversations, with address on either side, from since to until (UTC).'
-
--- step
 CREATE OR REPLACE VIEW peers_of AS
 SELECT
     peer,
@@ -184,25 +129,6 @@ FROM
 GROUP BY peer, side, port, proto
 ORDER BY sent_to_peer_bytes + received_from_peer_bytes DESC
 COMMENT 'Who talked with address from since to until (UTC, by the minute): one row per peer, who opened the connections, responder port and protocol.'
-
--- step
-CREATE OR REPLACE VIEW agents AS
-SELECT
-    c.agent AS agent,
-    argMax(c.agent_version, c.time) AS version,
-    max(c.time) AS last_heartbeat,
-    dateDiff('second', last_heartbeat, now64(3)) AS silent_seconds,
-    round(100 * sumIf(c.recorded_packets + c.other_packets, c.recent) / nullIf(sumIf(c.seen_packets, c.recent), 0), 3) AS coverage_percent,
-    sumIf(c.seen_packets, c.recent) AS seen_packets,
-    sumIf(c.overflow_packets, c.recent) AS overflow_packets,
-    toInt64(sumIf(c.seen_packets, c.recent)) - sumIf(c.recorded_packets + c.overflow_packets + c.other_packets, c.recent) AS unaccounted_packets,
-    sumIf(c.flows, c.recent) AS flows,
-    argMax(c.losses, c.time) AS losses,
-    uniqExact(c.boot) AS starts
-FROM (SELECT *, time >= now() - INTERVAL 15 MINUTE AS recent FROM coverage WHERE time >= now() - INTERVAL 1 DAY) AS c
-GROUP BY c.agent
-ORDER BY agent
-COMMENT 'Each agent that was heard in the last day: its last heartbeat, and over the last 15 minutes the share of packets that stand in flow records or are not IP (coverage_percent, empty without traffic), and what overflowed; unaccounted_packets must be 0. losses are counters since its start; starts counts its runs in the day.'
 
 -- step
 CREATE OR REPLACE VIEW missing_batches AS

@@ -1,5 +1,6 @@
--- Views on what 0004 brought: who talks, what for, how well, and what comes before the flow records; and the views of
--- 0003 that show some of it. Views without parameters look at the last hour unless they say otherwise; times are UTC.
+-- Views that show what 0004 brought: conversations, who talks, what for, how well, and what comes before the flow records.
+-- Views without parameters look at the last hour unless they say otherwise; times are UTC. They repeat their siblings with
+-- parameters: ClickHouse does not qualify a parameterized view inside a view, so that it is found from its own database only.
 
 CREATE OR REPLACE VIEW agents AS
 SELECT
@@ -63,7 +64,7 @@ FROM flows AS f
 WHERE f.start >= now() - INTERVAL 1 HOUR
 GROUP BY f.agent, f.src_ip, f.src, f.src_port, f.dst_ip, f.dst, f.dst_port, f.proto
 ORDER BY started DESC
-COMMENT 'Conversations of the last hour, newest first: the records of one agent, both addresses, ports and protocol summed. over is 1 once the agent saw the end; a tuple that was used twice within the hour is one row. Processes, units and containers are known for sockets of the agent''s host; rtt_ms is the last known, 0 if none is.'
+COMMENT 'Conversations of the last hour, newest first: the records of one agent, both addresses, ports and protocol summed. over is 1 once the agent saw the end; a tuple that was used twice within the hour is one row. Processes, units and containers are known for sockets of the agent''s host; rtt_ms is the last known, 0 if none is. Packets that the host dropped before any interface saw them are in drops only.'
 
 -- step
 CREATE OR REPLACE VIEW conversations_of AS
