@@ -62,21 +62,38 @@ type conversation struct {
 	fresh           bool // began in an interval whose record is another's; has no record yet
 }
 
-// slots holds conversations in one array, found through chains of indices. A Go
-// map beside the array would take as much memory again, for a second copy of
+// slots holds conversations in arrays, found through chains of indices. A Go
+// map beside the arrays would take as much memory again, for a second copy of
 // the keys.
 type slots struct {
-	all     []conversation
+	chunks  []*[chunkSize]conversation
+	filled  int      // slots that were ever used: those of the chunks' beginning
+	most    int      // slots that may be
 	buckets []uint32 // the first of each chain: index + 1, 0 for none
 	unused  uint32   // the first of the chain of unused slots: index + 1, 0 for none
 	used    int
 	seed    maphash.Seed // random, so that nobody can choose colliding addresses
 }
 
-// newSlots reserves address space for most conversations; memory is taken as
-// they come.
+// chunkSize is how many conversations memory is taken for at a time. One array of
+// most of them would count as live from the start, and let the garbage
+// collector wait until there is as much garbage again.
+const chunkSize = 1 << 10
+
 func newSlots(most int) slots {
-	return slots{all: make([]conversation, 0, most), buckets: make([]uint32, 1<<bits.Len(uint(most-1))), seed: maphash.MakeSeed()}
+	return slots{most: most, buckets: make([]uint32, 1<<bits.Len(uint(most-1))), seed: maphash.MakeSeed()}
+}
+
+// at returns slot i, which is below filled.
+func (s *slots) at(i uint32) *conversation { return &s.chunks[i/chunkSize][i%chunkSize] }
+
+// all yields every slot that was ever used.
+func (s *slots) all(yield func(*conversation) bool) {
+	for i := range uint32(s.filled) {
+		if !yield(s.at(i)) {
+			return
+		}
+	}
 }
 
 func (s *slots) bucket(k *key) *uint32 {
@@ -85,38 +102,43 @@ func (s *slots) bucket(k *key) *uint32 {
 
 // find returns the conversation of k, nil if there is none.
 func (s *slots) find(k *key) *conversation {
-	for i := *s.bucket(k); i != 0; i = s.all[i-1].next {
-		if s.all[i-1].key == *k {
-			return &s.all[i-1]
+	for i := *s.bucket(k); i != 0; {
+		c := s.at(i - 1)
+		if c.key == *k {
+			return c
 		}
+		i = c.next
 	}
 	return nil
 }
 
 // full reports whether add has no room.
-func (s *slots) full() bool { return s.unused == 0 && len(s.all) == cap(s.all) }
+func (s *slots) full() bool { return s.unused == 0 && s.filled == s.most }
 
 // add returns a conversation that is empty but for its key.
 func (s *slots) add(k *key) *conversation {
 	i := s.unused
 	if i != 0 {
-		s.unused = s.all[i-1].next
+		s.unused = s.at(i - 1).next
 	} else {
-		s.all = s.all[:len(s.all)+1]
-		i = uint32(len(s.all))
+		if s.filled == len(s.chunks)*chunkSize {
+			s.chunks = append(s.chunks, new([chunkSize]conversation))
+		}
+		s.filled++
+		i = uint32(s.filled)
 	}
-	b := s.bucket(k)
-	s.all[i-1] = conversation{key: *k, next: *b, used: true}
+	b, c := s.bucket(k), s.at(i-1)
+	*c = conversation{key: *k, next: *b, used: true}
 	*b = i
 	s.used++
-	return &s.all[i-1]
+	return c
 }
 
 // remove forgets c, which belongs to s.
 func (s *slots) remove(c *conversation) {
 	link := s.bucket(&c.key)
-	for &s.all[*link-1] != c {
-		link = &s.all[*link-1].next
+	for s.at(*link-1) != c {
+		link = &s.at(*link - 1).next
 	}
 	i := *link
 	*link = c.next

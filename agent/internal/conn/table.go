@@ -16,7 +16,7 @@ import (
 
 // Config bounds the table.
 type Config struct {
-	// MaxConversations is how many conversations are remembered, at about 150
+	// MaxConversations is how many conversations are remembered, at about 120
 	// bytes each. A new one beyond that takes the place of an old, idle one,
 	// which is then forgotten: its next packets count as a new conversation.
 	MaxConversations int `yaml:"max_conversations"`
@@ -306,9 +306,9 @@ func (t *Table) add(k *key, e *flowbpf.Entry) *conversation {
 // longest, among the next 64 of a table without unused slots.
 func (t *Table) oldest() *conversation {
 	var best *conversation
-	for range min(64, len(t.slots.all)) {
-		t.hand = (t.hand + 1) % uint32(len(t.slots.all))
-		c := &t.slots.all[t.hand]
+	for range min(64, t.slots.filled) {
+		t.hand = (t.hand + 1) % uint32(t.slots.filled)
+		c := t.slots.at(t.hand)
 		if c.over {
 			return c
 		}
@@ -326,8 +326,7 @@ func (t *Table) oldest() *conversation {
 // row. The record is valid until emit returns.
 func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 	var f ebbwatch.Flow
-	for i := range t.slots.all {
-		c := &t.slots.all[i]
+	for c := range t.slots.all {
 		if !c.used || t.clock.MonoNS-c.lastNS < int64(t.patience(c)) {
 			continue
 		}
@@ -345,8 +344,7 @@ func (t *Table) Expire(emit func(*ebbwatch.Flow)) {
 // NextExpiry returns the monotonic time from which on Expire forgets the next
 // conversation, if no packet comes before; false without conversations.
 func (t *Table) NextExpiry() (ns int64, ok bool) {
-	for i := range t.slots.all {
-		c := &t.slots.all[i]
+	for c := range t.slots.all {
 		if !c.used {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -23,7 +22,7 @@ type (
 const totalSize = 128
 
 // drainBatch is how many entries one system call takes from a map.
-const drainBatch = 4096
+const drainBatch = 1024
 
 // Drain ends the interval: it swaps the buffers, waits until no CPU writes
 // into the old one, calls visit once for each pair of endpoints in it, in no
@@ -81,15 +80,16 @@ func (d *Datapath) collect(old uint32, visit func([]Entry)) ([]Totals, error) {
 // collectFlows visits and removes the conversations of a generation.
 func (d *Datapath) collectFlows(old uint32, visit func([]Entry)) error {
 	a := &d.arena
-	n4, err4 := drainMap(a, &a.keys4, &a.index4, d.inner[old][family4], plain4, (*Entry).setKey4, visit)
+	err4 := drainMap(a, &a.keys4, d.inner[old][family4], plain4, (*Entry).setKey4, visit)
 	if err4 != nil {
 		err4 = fmt.Errorf("drain ipv4 flows: %w", err4)
 	}
-	n6, err6 := drainMap(a, &a.keys6, &a.index6, d.inner[old][family6], plain6, (*Entry).setKey6, visit)
+	used := a.used
+	err6 := drainMap(a, &a.keys6, d.inner[old][family6], plain6, (*Entry).setKey6, visit)
 	if err6 != nil {
 		err6 = fmt.Errorf("drain ipv6 flows: %w", err6)
 	}
-	a.trim(n4, n6)
+	a.trim(max(used, a.used))
 	return errors.Join(err4, err6)
 }
 
@@ -177,105 +177,44 @@ func (d *Datapath) reopen(old uint32) error {
 	return nil
 }
 
-// arena keeps the memory of a drain for the next one.
-type arena struct {
-	next   []uint32 // of each entry: the next of the same conversation, as index + 1
-	group  []Entry
-	keys4  []key4
-	keys6  []key6
-	index4 map[key4]uint32
-	index6 map[key6]uint32
-	flows  []flow
-}
-
-// trim lets go of memory that a drain of n4 and n6 entries hardly used, so that
-// a flood does not hold it for ever.
-func (a *arena) trim(n4, n6 int) {
-	if wasteful(len(a.keys4), n4) {
-		a.keys4, a.index4 = nil, nil
-	}
-	if wasteful(len(a.keys6), n6) {
-		a.keys6, a.index6 = nil, nil
-	}
-	if wasteful(len(a.flows), max(n4, n6)) {
-		a.flows, a.next = nil, nil
-	}
-}
-
-func wasteful(have, used int) bool { return have > 2*drainBatch && used < have/8 }
-
-// drainMap empties m, merges the entries that CPUs made of one conversation at
-// one place, and visits the conversations, after an error those that were read
-// before it. It returns how many entries there were.
+// drainMap empties m and visits the conversations in it, after an error those
+// that were read before it.
 //
 // plain takes from a key all that is not the conversation's: the rest of it is
 // what tells the members of a group apart, but for the CPU.
-func drainMap[K comparable](a *arena, keys *[]K, index *map[K]uint32, m *ebpf.Map, plain func(*K) where, set func(*Entry, *K), visit func([]Entry)) (int, error) {
-	if *index == nil {
-		*index = make(map[K]uint32)
-	}
-	clear(*index)
-	n, err := readMap(keys, &a.flows, m)
-	all := *keys
-	a.next = slices.Grow(a.next[:0], n)[:n]
-	live := 0
-	for i := range n {
-		k := all[i]
-		mine := plain(&k)
-		first, ok := (*index)[k]
-		if !ok {
-			(*index)[k] = uint32(live)
-			all[live], a.flows[live], a.next[live] = all[i], a.flows[i], 0
-			live++
-			continue
-		}
-		at := first
-		for {
-			other := all[at]
-			if plain(&other) == mine {
-				merge(&a.flows[at], &a.flows[i])
-				break
-			}
-			if a.next[at] == 0 {
-				a.next[at] = uint32(live) + 1
-				all[live], a.flows[live], a.next[live] = all[i], a.flows[i], 0
-				live++
-				break
-			}
-			at = a.next[at] - 1
-		}
-	}
-	for _, first := range *index {
-		a.group = a.group[:0]
-		for at := first + 1; at != 0; at = a.next[at-1] {
-			a.group = append(a.group, Entry{})
-			e := &a.group[len(a.group)-1]
-			set(e, &all[at-1])
-			e.setFlow(&a.flows[at-1])
-		}
-		visit(a.group)
-	}
-	return n, err
+func drainMap[K comparable](a *arena, keys *[]K, m *ebpf.Map, plain func(*K) where, set func(*Entry, *K), visit func([]Entry)) error {
+	a.reset()
+	err := readMap(a, keys, m)
+	chain(a, plain)
+	visitChained(a, plain, set, visit)
+	return err
 }
 
-// readMap moves all entries of m to the front of keys and flows, which grow as needed.
-func readMap[K any](keys *[]K, flows *[]flow, m *ebpf.Map) (int, error) {
+// readMap moves all entries of m to the arena.
+func readMap[K comparable](a *arena, keys *[]K, m *ebpf.Map) error {
+	reserve(a, keys)
 	var cursor ebpf.MapBatchCursor
-	for n := 0; ; {
-		for len(*keys) < n+drainBatch {
-			*keys = append(*keys, make([]K, drainBatch)...)
+	for {
+		n, err := m.BatchLookupAndDelete(&cursor, *keys, a.flows, nil)
+		for i := range n {
+			put(a, &(*keys)[i], &a.flows[i])
 		}
-		for len(*flows) < n+drainBatch {
-			*flows = append(*flows, make([]flow, drainBatch)...)
-		}
-		count, err := m.BatchLookupAndDelete(&cursor, (*keys)[n:n+drainBatch], (*flows)[n:n+drainBatch], nil)
-		n += count
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return n, nil // the end of the map
+			return nil // the end of the map
 		}
 		if err != nil {
-			return n, fmt.Errorf("look up and delete: %w", err)
+			return fmt.Errorf("look up and delete: %w", err)
 		}
+	}
+}
+
+// reserve makes room for what one system call reads.
+func reserve[K any](a *arena, keys *[]K) {
+	if *keys == nil {
+		*keys = make([]K, drainBatch)
+	}
+	if a.flows == nil {
+		a.flows = make([]flow, drainBatch)
 	}
 }
 

@@ -17,9 +17,9 @@ func (d *Datapath) Entries() (int, error) {
 		var n int
 		var err error
 		if family == family4 {
-			n, err = countMap(m, &d.arena.keys4, &d.arena.flows)
+			n, err = countMap(&d.arena, &d.arena.keys4, m)
 		} else {
-			n, err = countMap(m, &d.arena.keys6, &d.arena.flows)
+			n, err = countMap(&d.arena, &d.arena.keys6, m)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("count flow entries: %w", err)
@@ -29,17 +29,11 @@ func (d *Datapath) Entries() (int, error) {
 	return most, nil
 }
 
-// countMap overwrites the first drainBatch elements of keys and flows.
-func countMap[K any](m *ebpf.Map, keys *[]K, flows *[]flow) (int, error) {
-	if len(*keys) < drainBatch {
-		*keys = make([]K, drainBatch)
-	}
-	if len(*flows) < drainBatch {
-		*flows = make([]flow, drainBatch)
-	}
+func countMap[K any](a *arena, keys *[]K, m *ebpf.Map) (int, error) {
+	reserve(a, keys)
 	var cursor ebpf.MapBatchCursor
 	for n := 0; ; {
-		count, err := m.BatchLookup(&cursor, (*keys)[:drainBatch], (*flows)[:drainBatch], nil)
+		count, err := m.BatchLookup(&cursor, *keys, a.flows, nil)
 		n += count
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return n, nil

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
@@ -39,7 +38,7 @@ type Datapath struct {
 	objs   objects.FlowObjects
 	inner  [2][2]*ebpf.Map // generation, family
 	totals *ebpf.Memory
-	hints  *ringbuf.Reader
+	hints  *ring
 	spec   *ebpf.CollectionSpec // sized, for further instances of the programs
 	maps   map[string]*ebpf.Map // what those share, by name
 	rest   *ebpf.Collection     // what nobody else closes
@@ -88,7 +87,7 @@ func Load(cfg Config, log *slog.Logger) (*Datapath, error) {
 		cfg: cfg, log: log, cpus: cpus,
 		points:   newPointTable(cfg.MaxInterfaces),
 		attached: make(map[Place]*attachment), instances: make(map[uint32]*programs),
-		sampling: [2]uint32{1, 1}, nextRate: 1,
+		sampling: [2]uint32{1, 1}, nextRate: 1, arena: newArena(),
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("load datapath: %w", err), d.Close())
@@ -137,7 +136,7 @@ func (d *Datapath) load() error {
 			}
 		}
 	}
-	if d.hints, err = ringbuf.NewReader(d.objs.EbbHints); err != nil {
+	if d.hints, err = newRing(d.objs.EbbHints); err != nil {
 		return fmt.Errorf("open hints: %w", err)
 	}
 	if d.totals, err = d.objs.EbbTotals.Memory(); err != nil {
@@ -191,7 +190,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, p.close())
 	}
 	if d.hints != nil {
-		errs = append(errs, d.hints.Close())
+		errs = append(errs, d.hints.close())
 	}
 	for _, families := range d.inner {
 		for _, m := range families {

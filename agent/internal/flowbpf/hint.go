@@ -2,14 +2,9 @@ package flowbpf
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"time"
 	"unsafe"
-
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
@@ -30,21 +25,16 @@ type Hint struct {
 // of the packets of each CPU. The Hint is valid until visit returns. It is safe
 // to call beside Drain, but not beside itself.
 func (d *Datapath) Hints(visit func(*Hint)) error {
-	d.hints.SetDeadline(time.Unix(0, 1)) // do not wait: nothing is signalled
-	var record ringbuf.Record
 	var h Hint
-	for {
-		err := d.hints.ReadInto(&record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read hints: %w", err)
-		}
-		if h.set(record.RawSample) {
+	err := d.hints.read(func(sample []byte) {
+		if h.set(sample) {
 			visit(&h)
 		}
+	})
+	if err != nil {
+		return fmt.Errorf("read hints: %w", err)
 	}
+	return nil
 }
 
 // HintsLost returns how many hints found no room since the programs were loaded.
@@ -63,7 +53,7 @@ func (h *Hint) set(sample []byte) bool {
 	if len(sample) < hintSize {
 		return false
 	}
-	raw := (*objects.FlowEbbHint)(unsafe.Pointer(&sample[0])) // the ring's records are 8-byte aligned copies
+	raw := (*objects.FlowEbbHint)(unsafe.Pointer(&sample[0])) // the ring's records are 8-byte aligned
 	var e Entry
 	e.setRest(&raw.Rest)
 	e.A, e.B = hintAddr(&raw.A, raw.Family), hintAddr(&raw.B, raw.Family)
