@@ -40,7 +40,8 @@ func inNamespace(what, agent string, flows int) ([]figure, error) {
 		}
 		defer os.RemoveAll(dir)
 		agent = filepath.Join(dir, "ebbwatch-agent")
-		build := exec.Command("go", "build", "-o", agent, "github.com/ebbwatch/ebbwatch/agent")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", agent, "github.com/ebbwatch/ebbwatch/agent")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does: libc would be resident, too
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return nil, fmt.Errorf("build the agent: %w", err)

@@ -110,9 +110,9 @@ func unpack[K comparable](record []uint64, f *flow) {
 	}
 }
 
-// chain brings the records of each conversation together. plain takes from a key
-// all that is not the conversation's.
-func chain[K comparable](a *arena, plain func(*K) where) {
+// chain brings the records of each conversation together. plain returns a key
+// without all that is not the conversation's, and what of that tells places apart.
+func chain[K comparable](a *arena, plain func(K) (K, where)) {
 	size := 1 << bits.Len(uint(2*a.records))
 	if size > len(a.index) {
 		a.index = make([]uint32, size)
@@ -127,9 +127,8 @@ func chain[K comparable](a *arena, plain func(*K) where) {
 	}
 }
 
-func chainRecord[K comparable](a *arena, name uint32, record []uint64, plain func(*K) where) {
-	k := *recordKey[K](record)
-	plain(&k)
+func chainRecord[K comparable](a *arena, name uint32, record []uint64, plain func(K) (K, where)) {
+	k, _ := plain(*recordKey[K](record))
 	mask := uint64(len(a.index) - 1)
 	for i := maphash.Comparable(a.seed, k) & mask; ; i = (i + 1) & mask {
 		if a.index[i] == 0 {
@@ -137,8 +136,7 @@ func chainRecord[K comparable](a *arena, name uint32, record []uint64, plain fun
 			return
 		}
 		first := a.record(a.index[i])
-		other := *recordKey[K](first)
-		if plain(&other); other == k { // this one becomes the second
+		if other, _ := plain(*recordKey[K](first)); other == k { // this one becomes the second
 			record[0] |= first[0] >> nextShift << nextShift
 			first[0] = uint64(uint32(first[0])) | uint64(name)<<nextShift
 			return
@@ -148,7 +146,7 @@ func chainRecord[K comparable](a *arena, name uint32, record []uint64, plain fun
 
 // visitChained calls visit for each conversation with an entry for each place and
 // the like that it was seen at: what CPUs counted apart is merged.
-func visitChained[K comparable](a *arena, plain func(*K) where, set func(*Entry, *K), visit func([]Entry)) {
+func visitChained[K comparable](a *arena, plain func(K) (K, where), set func(*Entry, *K), visit func([]Entry)) {
 	for _, name := range a.index {
 		if name == 0 {
 			continue
@@ -167,9 +165,8 @@ func visitChained[K comparable](a *arena, plain func(*K) where, set func(*Entry,
 }
 
 // gather adds a record to the group at hand.
-func gather[K comparable](a *arena, record []uint64, plain func(*K) where, set func(*Entry, *K)) {
-	k := *recordKey[K](record)
-	mine := plain(&k)
+func gather[K comparable](a *arena, record []uint64, plain func(K) (K, where), set func(*Entry, *K)) {
+	_, mine := plain(*recordKey[K](record))
 	a.merged = append(a.merged, flow{})
 	f := &a.merged[len(a.merged)-1]
 	unpack[K](record, f)

@@ -180,9 +180,9 @@ func (d *Datapath) reopen(old uint32) error {
 // drainMap empties m and visits the conversations in it, after an error those
 // that were read before it.
 //
-// plain takes from a key all that is not the conversation's: the rest of it is
-// what tells the members of a group apart, but for the CPU.
-func drainMap[K comparable](a *arena, keys *[]K, m *ebpf.Map, plain func(*K) where, set func(*Entry, *K), visit func([]Entry)) error {
+// plain splits a key into the conversation and what tells the members of its group
+// apart; the CPU is in neither.
+func drainMap[K comparable](a *arena, keys *[]K, m *ebpf.Map, plain func(K) (K, where), set func(*Entry, *K), visit func([]Entry)) error {
 	a.reset()
 	err := readMap(a, keys, m)
 	chain(a, plain)
@@ -221,14 +221,24 @@ func reserve[K any](a *arena, keys *[]K) {
 // where is what makes two entries of one conversation different records of it.
 type where struct{ place, tags, tunnel uint32 }
 
-func plain4(k *key4) where { return plainRest(&k.Rest) }
-func plain6(k *key6) where { return plainRest(&k.Rest) }
+func plain4(k key4) (key4, where) {
+	w := placeOf(&k.Rest)
+	k.Rest = plainRest(&k.Rest)
+	return k, w
+}
 
-func plainRest(r *objects.FlowEbbRest) where {
-	w := where{r.Place >> placeTunnel, r.Tags >> 8, r.Tunnel}
-	r.Place, r.Tunnel = 0, 0
-	r.Tags &= 0xff
-	return w
+func plain6(k key6) (key6, where) {
+	w := placeOf(&k.Rest)
+	k.Rest = plainRest(&k.Rest)
+	return k, w
+}
+
+func placeOf(r *objects.FlowEbbRest) where {
+	return where{r.Place >> placeTunnel, r.Tags >> 8, r.Tunnel}
+}
+
+func plainRest(r *objects.FlowEbbRest) objects.FlowEbbRest {
+	return objects.FlowEbbRest{A_port: r.A_port, B_port: r.B_port, Tags: r.Tags & 0xff}
 }
 
 // merge adds what another CPU counted of the same conversation.
