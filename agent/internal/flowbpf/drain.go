@@ -312,8 +312,12 @@ func (d *Datapath) visitedTotals(generation uint32, recorded *tally) []Totals {
 	return totals
 }
 
-func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, error) {
-	var totals []Totals
+func (d *Datapath) drainTotals(generation uint32, recorded *tally) (totals []Totals, err error) {
+	counted, err := d.openRows(d.objs.EbbTotals, generation, totalSize)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, counted.close()) }()
 	for slot := range d.points.table {
 		place := d.points.table[slot].place
 		if place.Ifindex == 0 && slot != 0 {
@@ -321,9 +325,7 @@ func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, er
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
 			t := Totals{Place: place, Direction: dir, Sampling: d.sampling[generation], Recorded: recorded.of(uint32(slot), dir)}
-			if err := d.sumTotals(&t, generation, uint32(slot)); err != nil {
-				return nil, err
-			}
+			t.take(counted, uint32(slot))
 			told := d.told[generation].of(uint32(slot), dir)
 			t.Seen.Packets -= told.Packets
 			t.Seen.Bytes -= told.Bytes
@@ -335,21 +337,14 @@ func (d *Datapath) drainTotals(generation uint32, recorded *tally) ([]Totals, er
 	return totals, nil
 }
 
-// sumTotals adds up every CPU's row and clears it.
-func (d *Datapath) sumTotals(t *Totals, generation, slot uint32) error {
-	var row [totalSize]byte
-	for cpu := range uint32(d.cpus) {
-		at := int64(d.totalIndex(generation, cpu, slot, t.Direction)) * totalSize
-		if _, err := d.totals.ReadAt(row[:], at); err != nil {
-			return fmt.Errorf("read totals: %w", err)
-		}
-		if row == [totalSize]byte{} {
+// take adds up every CPU's row and clears it.
+func (t *Totals) take(counted *rows, slot uint32) {
+	for cpu := range counted.cpus {
+		row := (*[totalSize]byte)(counted.row(cpu, slot, t.Direction))
+		if *row == [totalSize]byte{} {
 			continue
 		}
-		t.addRow(&row)
-		if _, err := d.totals.WriteAt(make([]byte, totalSize), at); err != nil {
-			return fmt.Errorf("clear totals: %w", err)
-		}
+		t.addRow(row)
+		*row = [totalSize]byte{}
 	}
-	return nil
 }

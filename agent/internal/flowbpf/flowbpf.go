@@ -35,16 +35,15 @@ type Datapath struct {
 	cpus int
 	mode AttachMode
 
-	objs   objects.FlowObjects
-	inner  [2][2]*ebpf.Map // generation, family
-	totals *ebpf.Memory
-	hints  *ring
-	spec   *ebpf.CollectionSpec // sized, for further instances of the programs
-	maps   map[string]*ebpf.Map // what those share, by name
-	rest   *ebpf.Collection     // what nobody else closes
+	objs  objects.FlowObjects
+	inner [2][2]*ebpf.Map // generation, family
+	hints *ring
+	spec  *ebpf.CollectionSpec // sized, for further instances of the programs
+	maps  map[string]*ebpf.Map // what those share, by name
+	rest  *ebpf.Collection     // what nobody else closes
 
-	sources         [2]*ebpf.Map // of each generation
-	features, crowd *ebpf.Memory
+	sources [2]*ebpf.Map // of each generation
+	crowd   *ebpf.Memory
 
 	mu         sync.Mutex // guards what follows, and the maps against two drains
 	generation uint32
@@ -138,9 +137,6 @@ func (d *Datapath) load() error {
 	}
 	if d.hints, err = newRing(d.objs.EbbHints); err != nil {
 		return fmt.Errorf("open hints: %w", err)
-	}
-	if d.totals, err = d.objs.EbbTotals.Memory(); err != nil {
-		return fmt.Errorf("map totals: %w", err)
 	}
 	return d.loadWarnings(spec)
 }
@@ -248,7 +244,8 @@ func (d *Datapath) MapBytes() uint64 {
 	return sum
 }
 
-// totalIndex is where ebb_find_total in bpf/lib/count.h looks.
+// totalIndex is where ebb_find_total in bpf/lib/count.h looks; features, which have
+// one generation, lie in the same order.
 func (d *Datapath) totalIndex(generation, cpu, slot uint32, dir Direction) uint32 {
 	return ((generation*uint32(d.cpus)+cpu)*d.points.slots()+slot)*2 + uint32(dir)
 }

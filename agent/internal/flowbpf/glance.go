@@ -2,7 +2,7 @@ package flowbpf
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"unsafe"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
@@ -62,19 +62,21 @@ type featureSum struct {
 //
 // The counters are read while programs write them: a packet may stand in one
 // counter of this call and in another one of the next.
-func (d *Datapath) Glances(visit func(*Glance)) error {
+func (d *Datapath) Glances(visit func(*Glance)) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	counted, err := d.openRows(d.objs.EbbFeatures, 0, featureSize)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, counted.close()) }()
 	for slot := range d.points.table {
 		place := d.points.table[slot].place
 		if place.Ifindex == 0 && slot != 0 {
 			continue
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
-			now, err := d.sumFeatures(uint32(slot), dir)
-			if err != nil {
-				return err
-			}
+			now := sumFeatures(counted, uint32(slot), dir)
 			before := &d.glanced[slot][dir]
 			if now == *before {
 				continue
@@ -103,29 +105,25 @@ func (g *Glance) set(now, before *featureSum, rate uint64) {
 	g.NewFlows, g.Overflow = diff(newFlowsWord), diff(overflowWord)
 }
 
-func (d *Datapath) sumFeatures(slot uint32, dir Direction) (sum featureSum, err error) {
-	var row [featureSize]byte
-	for cpu := range uint32(d.cpus) {
-		at := int64((cpu*d.points.slots()+slot)*2+uint32(dir)) * featureSize
-		if _, err := d.features.ReadAt(row[:], at); err != nil {
-			return sum, fmt.Errorf("read features: %w", err)
-		}
-		sum.bytes += binary.NativeEndian.Uint64(row[:])
+func sumFeatures(counted *rows, slot uint32, dir Direction) (sum featureSum) {
+	for cpu := range counted.cpus {
+		row := counted.row(cpu, slot, dir)
+		sum.bytes += binary.NativeEndian.Uint64(row)
 		for i := range sum.words {
 			sum.words[i] += binary.NativeEndian.Uint32(row[4*i:])
 		}
 	}
-	return sum, nil
+	return sum
 }
 
-// glanceAnew makes the features of a slot begin now, for a new interface.
+// glanceAnew makes the features of a slot in use begin now, for a new interface.
 func (d *Datapath) glanceAnew(slot uint32) error {
-	for _, dir := range []Direction{Ingress, Egress} {
-		sum, err := d.sumFeatures(slot, dir)
-		if err != nil {
-			return err
-		}
-		d.glanced[slot][dir] = sum
+	counted, err := d.openRows(d.objs.EbbFeatures, 0, featureSize)
+	if err != nil {
+		return err
 	}
-	return nil
+	for _, dir := range []Direction{Ingress, Egress} {
+		d.glanced[slot][dir] = sumFeatures(counted, slot, dir)
+	}
+	return counted.close()
 }

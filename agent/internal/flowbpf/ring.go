@@ -13,9 +13,7 @@ import (
 )
 
 // ring reads a BPF ring buffer that is emptied now and then. Only the two pages
-// of positions stay mapped: every page of data that is mapped counts as resident
-// memory of the process, twice where a reader maps the buffer twice to have no
-// seam, and nearly all of them are empty nearly always. It is not safe for
+// of positions stay mapped, the data while they are read. It is not safe for
 // concurrent use.
 //
 // The format is the kernel's, kernel/bpf/ringbuf.c: the consumer's position, the
@@ -23,15 +21,15 @@ import (
 // on a page of its own. Positions only grow; a record is a header of 8 bytes and
 // its data, padded to 8 bytes.
 type ring struct {
-	fd                 int
-	size, page         uint64
-	consumed, produced []byte // the pages of the positions
+	m                  *ebpf.Map
+	size               uint64
+	consumed, produced window // the pages of the positions
 	sample             []byte // memory for a copy: who parses it may write into it
 }
 
 const (
 	// ringWindow is how much of the ring is mapped at a time at most, in bytes: more
-	// than any record, and whole pages of any architecture.
+	// than any record.
 	ringWindow = 256 << 10
 
 	ringHeader  = 8
@@ -43,36 +41,30 @@ const (
 var errRing = errors.New("ring buffer is damaged")
 
 func newRing(m *ebpf.Map) (*ring, error) {
-	r := &ring{fd: m.FD(), size: uint64(m.MaxEntries()), page: uint64(os.Getpagesize())}
+	r := &ring{m: m, size: uint64(m.MaxEntries())}
 	var err error
-	if r.consumed, err = unix.Mmap(r.fd, 0, int(r.page), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("map consumer's position: %w", err)
+	page := os.Getpagesize()
+	if r.consumed, err = openWindow(m, 0, page, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return nil, fmt.Errorf("consumer's position: %w", err)
 	}
-	if r.produced, err = unix.Mmap(r.fd, int64(r.page), int(r.page), unix.PROT_READ, unix.MAP_SHARED); err != nil {
-		return nil, errors.Join(fmt.Errorf("map producer's position: %w", err), unix.Munmap(r.consumed))
+	if r.produced, err = openWindow(m, page, page, unix.PROT_READ); err != nil {
+		return nil, errors.Join(fmt.Errorf("producer's position: %w", err), r.consumed.close())
 	}
 	return r, nil
 }
 
 // close may be called again.
-func (r *ring) close() error {
-	consumed, produced := r.consumed, r.produced
-	r.consumed, r.produced = nil, nil
-	if consumed == nil {
-		return nil
-	}
-	return errors.Join(unix.Munmap(consumed), unix.Munmap(produced))
-}
+func (r *ring) close() error { return errors.Join(r.consumed.close(), r.produced.close()) }
 
-func position(page []byte) *uint64 { return (*uint64)(unsafe.Pointer(&page[0])) }
+func position(w *window) *uint64 { return (*uint64)(unsafe.Pointer(&w.data[0])) }
 
 // read calls visit for each record that was begun before the call, and waits for
 // those that are not finished: programs take microseconds. sample is aligned to 8
 // bytes and valid until visit returns.
 func (r *ring) read(visit func(sample []byte)) error {
-	end := atomic.LoadUint64(position(r.produced))
+	end := atomic.LoadUint64(position(&r.produced))
 	for {
-		at := atomic.LoadUint64(position(r.consumed))
+		at := atomic.LoadUint64(position(&r.consumed))
 		if at == end {
 			return nil
 		}
@@ -88,15 +80,13 @@ func (r *ring) read(visit func(sample []byte)) error {
 // readWindow maps the ring from position at to position to and reads the
 // records that are whole there, one at least.
 func (r *ring) readWindow(at, to, end uint64, visit func([]byte)) (err error) {
-	first := at & (r.size - 1) &^ (r.page - 1)
-	skip := at & (r.page - 1)
 	// Beyond the seam lies the second copy.
-	window, err := unix.Mmap(r.fd, int64(2*r.page+first), int(skip+to-at), unix.PROT_READ, unix.MAP_SHARED)
+	w, err := openWindow(r.m, 2*os.Getpagesize()+int(at&(r.size-1)), int(to-at), unix.PROT_READ)
 	if err != nil {
-		return fmt.Errorf("map data: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, unix.Munmap(window)) }()
-	data := window[skip:]
+	defer func() { err = errors.Join(err, w.close()) }()
+	data := w.data
 	for read := false; len(data) >= ringHeader; read = true {
 		header := committed((*uint32)(unsafe.Pointer(&data[0]))) // records are aligned to 8 bytes
 		length := uint64(header &^ (ringBusy | ringDiscard))
@@ -113,7 +103,7 @@ func (r *ring) readWindow(at, to, end uint64, visit func([]byte)) (err error) {
 		}
 		data = data[whole:]
 		at += whole
-		atomic.StoreUint64(position(r.consumed), at) // the kernel may overwrite it
+		atomic.StoreUint64(position(&r.consumed), at) // the kernel may overwrite it
 	}
 	return nil
 }

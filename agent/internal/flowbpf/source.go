@@ -162,9 +162,6 @@ func (d *Datapath) loadWarnings(spec *ebpf.CollectionSpec) (err error) {
 			return fmt.Errorf("install source map: %w", err)
 		}
 	}
-	if d.features, err = d.objs.EbbFeatures.Memory(); err != nil {
-		return fmt.Errorf("map features: %w", err)
-	}
 	if d.crowd, err = d.objs.EbbCrowd.Memory(); err != nil {
 		return fmt.Errorf("map crowd: %w", err)
 	}
