@@ -95,3 +95,27 @@ func TestArenaGathersConversations(t *testing.T) {
 		}
 	}
 }
+
+// A flood of tunnels between the same endpoints must not take time that grows
+// with its square.
+func TestLargeGroupsAreVisitedInParts(t *testing.T) {
+	a := newArena()
+	a.reset()
+	const members = 10*maxGroup + 1
+	for i := range uint32(members) {
+		put(&a, &key4{A: 1, B: 2, Rest: objects.FlowEbbRest{Tags: 17, Tunnel: i}}, &flow{FirstNs: 1})
+	}
+	chain(&a, plain4)
+	seen := make(map[uint32]bool)
+	visitChained(&a, plain4, (*Entry).setKey4, func(group []Entry) {
+		if len(group) == 0 || len(group) > maxGroup {
+			t.Fatalf("a group of %d", len(group))
+		}
+		for i := range group {
+			seen[group[i].TunnelID] = true
+		}
+	})
+	if len(seen) != members {
+		t.Errorf("%d tunnels, want %d", len(seen), members)
+	}
+}

@@ -25,12 +25,12 @@ const totalSize = 128
 const drainBatch = 1024
 
 // Drain ends the interval: it swaps the buffers, waits until no CPU writes
-// into the old one, calls visit once for each pair of endpoints in it, in no
+// into the old one, calls visit for each pair of endpoints in it, in no
 // particular order, and returns the account of every attach point that is
 // attached or was when the interval began. visit gets an entry for each place,
-// VLAN and tunnel in which they were seen, at least one. They belong to Drain and are
-// overwritten after visit returns. visit must not call the Datapath, but may
-// call Hints.
+// VLAN and tunnel in which they were seen, at least one: all of them at once, or
+// in parts where they are hundreds. They belong to Drain and are overwritten after
+// visit returns. visit must not call the Datapath, but may call Hints.
 //
 // After an error the interval is incomplete, and the account tells of what was
 // visited alone. What could not be read stays in its buffer for the drain after
