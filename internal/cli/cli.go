@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,9 @@ import (
 type Service[C any] struct {
 	Use, Short, Long string
 	Default          func() C
+	// Check, if set, is what --check does beyond the configuration itself: it
+	// reports what would keep Run from starting, and changes nothing.
+	Check func(ctx context.Context, cfg C) error
 	// Run blocks until ctx ends (SIGINT or SIGTERM) and has shut down.
 	Run func(ctx context.Context, cfg C, log *slog.Logger) error
 }
@@ -52,6 +57,11 @@ func (s Service[C]) Command() *cobra.Command {
 		case dump:
 			return config.Dump(cmd.OutOrStdout(), cfg)
 		case check:
+			if s.Check != nil {
+				if err := s.Check(cmd.Context(), cfg); err != nil {
+					return err
+				}
+			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "configuration is valid")
 			return err
 		}
@@ -106,7 +116,11 @@ func Main(root *cobra.Command) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = Version()
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
+		text := err.Error()
+		if number := (*strconv.NumError)(nil); errors.As(err, &number) { // Go's words about a number
+			text = strings.ReplaceAll(text, number.Error(), "want a whole number within the range of the flag")
+		}
+		return fmt.Errorf("%s (see %s --help)", text, cmd.CommandPath())
 	})
 	refuseUnknown(root)
 	err := root.ExecuteContext(ctx)
@@ -125,8 +139,17 @@ func Main(root *cobra.Command) int {
 }
 
 // refuseUnknown makes a command that only has subcommands refuse a word that is
-// none of them. Left to itself, cobra prints the help then and succeeds.
+// none of them, and every command that refuses its arguments name its help. Left
+// to itself, cobra prints the help in the first case and succeeds.
 func refuseUnknown(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
+			}
+			return nil
+		}
+	}
 	for _, sub := range cmd.Commands() {
 		refuseUnknown(sub)
 	}

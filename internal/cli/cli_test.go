@@ -114,7 +114,7 @@ func TestMainRefusesInOneLine(t *testing.T) {
 	}{
 		{"group bogus", 1, "error: unknown command \"bogus\" (see tool group --help)\n"},
 		{"bogus", 1, "error: unknown command \"bogus\" (see tool --help)\n"},
-		{"group wait surplus", 1, "error: unknown command \"surplus\" for \"tool group wait\"\n"},
+		{"group wait surplus", 1, "error: unknown command \"surplus\" for \"tool group wait\" (see tool group wait --help)\n"},
 		{"group wait --port abc", 1, "(see tool group wait --help)\n"},
 		{"group fail", 3, "error: no luck\n"},
 	} {

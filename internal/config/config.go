@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 )
 
 // ErrInvalid is wrapped by every error about the content of a configuration.
@@ -30,12 +31,29 @@ var ErrInvalid = errors.New("invalid configuration")
 // should name the key, as in "collector.batch_rows: must be above 0".
 type Validator interface{ Validate() error }
 
+// Presetter is implemented by a configuration some of whose keys are not a choice
+// for its command, which sets them itself. They are refused where they are
+// written, and Dump leaves them out.
+type Presetter interface {
+	// Preset returns the paths of these keys, and of sections as a whole, each
+	// with the reason, as "has no effect here: …".
+	Preset() map[string]string
+}
+
+// Completer is implemented by a configuration in which some values follow from
+// others. Complete is called once all are read, before they are validated.
+type Completer interface{ Complete() }
+
 // Load fills cfg, a pointer to a struct that holds its defaults: first from
 // file (if not ""), then from environ (in the form of os.Environ), and then
-// validates it. Errors name the file or the variable, the key, and the reason.
+// completes and validates it. Errors name the file and the line, or the
+// variable, the key, and the reason.
 func Load(cfg any, file string, environ []string) error {
+	c := checker{preset: preset(cfg)}
+	var tree ast.Node
 	if file != "" {
-		if err := loadFile(cfg, file); err != nil {
+		var err error
+		if tree, err = c.loadFile(cfg, file); err != nil {
 			return err
 		}
 	}
@@ -45,20 +63,48 @@ func Load(cfg any, file string, environ []string) error {
 			vars[name] = value
 		}
 	}
-	if err := loadEnv(reflect.ValueOf(cfg).Elem(), "EBBWATCH", vars); err != nil {
+	if err := c.loadEnv(reflect.ValueOf(cfg).Elem(), "", vars); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		if !notOurs(name) {
-			return fmt.Errorf("%w: environment variable %s: no such key (--dump-config prints them all)", ErrInvalid, name)
+			return fmt.Errorf("%w: environment variable %s: %s", ErrInvalid, name, c.unknown(name))
 		}
+	}
+	if v, ok := cfg.(Completer); ok {
+		v.Complete()
 	}
 	if v, ok := cfg.(Validator); ok {
 		if err := v.Validate(); err != nil {
+			if line := lineOf(tree, err.Error()); line > 0 {
+				return inFile(file, &located{line, err})
+			}
 			return fmt.Errorf("%w: %s: %w", ErrInvalid, source(file), err)
 		}
 	}
 	return nil
+}
+
+func preset(cfg any) map[string]string {
+	if p, ok := cfg.(Presetter); ok {
+		return p.Preset()
+	}
+	return nil
+}
+
+// unknown says why no key has taken the variable name.
+func (c checker) unknown(name string) string {
+	for key, why := range c.preset {
+		if variable := variable(key); name == variable || strings.HasPrefix(name, variable+"_") {
+			return why
+		}
+	}
+	return "no such key (--dump-config prints them all)"
+}
+
+// variable returns the environment variable of a key.
+func variable(key string) string {
+	return "EBBWATCH_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // notOurs reports whether a variable that no key took belongs to somebody else:
@@ -75,70 +121,35 @@ func source(file string) string {
 	return file
 }
 
-func loadFile(cfg any, file string) error {
+// loadFile returns the syntax tree of the file, too, nil if it is empty.
+func (c checker) loadFile(cfg any, file string) (ast.Node, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	var content any
-	if err := yaml.Unmarshal(text, &content); err == nil && content == nil {
-		return nil // an empty file means the defaults; decoded, it would be null and set zeros
+	tree, err := parse(text)
+	if err != nil {
+		return nil, inFile(file, err)
 	}
-	if err := checkLeaves(reflect.TypeOf(cfg).Elem(), content, ""); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, file, err)
+	if tree == nil {
+		return nil, nil // an empty file means the defaults; decoded, it would be null and set zeros
+	}
+	if err := c.check(reflect.TypeOf(cfg).Elem(), tree, ""); err != nil {
+		return nil, inFile(file, err)
 	}
 	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
-		return fmt.Errorf("%w: %s: %s", ErrInvalid, file, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return nil, inFile(file, inWords(err))
 	}
-	return nil
+	return tree, nil
 }
 
-// checkLeaves reads those values of content that are written as text but are not
-// strings, and reports the first that cannot be read: the library's own errors
-// about them name neither the key nor the line. What else is wrong with content
-// is left to the library.
-func checkLeaves(t reflect.Type, content any, key string) error {
-	if t == reflect.TypeFor[time.Duration]() {
-		var d time.Duration
-		return named(key, duration(&d, fmt.Append(nil, content)))
+// inFile names file, and the line if err knows it.
+func inFile(file string, err error) error {
+	var at *located
+	if errors.As(err, &at) {
+		return fmt.Errorf("%w: %s:%d: %w", ErrInvalid, file, at.line, at.err)
 	}
-	if leaf, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok {
-		if text, ok := content.(string); ok {
-			return named(key, leaf.UnmarshalText([]byte(text)))
-		}
-		return nil
-	}
-	switch values := content.(type) {
-	case map[string]any:
-		if t.Kind() != reflect.Struct {
-			return nil
-		}
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-			if value, ok := values[name]; ok && value != nil {
-				if err := checkLeaves(t.Field(i).Type, value, strings.TrimPrefix(key+"."+name, ".")); err != nil {
-					return err
-				}
-			}
-		}
-	case []any:
-		if t.Kind() != reflect.Slice {
-			return nil
-		}
-		for i, value := range values {
-			if err := checkLeaves(t.Elem(), value, fmt.Sprintf("%s[%d]", key, i)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func named(key string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	return nil
+	return fmt.Errorf("%w: %s: %w", ErrInvalid, file, err)
 }
 
 // duration reads a duration as Go writes it, and says what is wrong in words.
@@ -152,42 +163,69 @@ func duration(d *time.Duration, text []byte) error {
 	return nil
 }
 
-// loadEnv sets the leaves of v that vars names, and takes those from vars. A
-// value is read as YAML, so a list is written [a, b] and a duration 5s.
-func loadEnv(v reflect.Value, prefix string, vars map[string]string) error {
+// loadEnv sets the leaves of v, the section at path, that vars names, and takes
+// those from vars. A value is read as YAML, so a list is written [a, b] and a
+// duration 5s.
+func (c checker) loadEnv(v reflect.Value, path string, vars map[string]string) error {
 	t := v.Type()
 	for i := range t.NumField() {
-		field := t.Field(i)
-		key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		if !field.IsExported() || key == "-" {
+		field, key := t.Field(i), keyOf(t.Field(i))
+		if key == "" {
 			continue
 		}
-		name := prefix + "_" + strings.ToUpper(key)
-		if _, isText := v.Field(i).Addr().Interface().(interface{ UnmarshalText([]byte) error }); field.Type.Kind() == reflect.Struct && !isText {
-			if err := loadEnv(v.Field(i), name, vars); err != nil {
+		key = strings.TrimPrefix(path+"."+key, ".")
+		if _, fixed := c.preset[key]; fixed {
+			continue
+		}
+		if _, isText := v.Field(i).Addr().Interface().(encoding.TextUnmarshaler); field.Type.Kind() == reflect.Struct && !isText {
+			if err := c.loadEnv(v.Field(i), key, vars); err != nil {
 				return err
 			}
 			continue
 		}
-		for _, n := range []string{field.Tag.Get("env"), name} {
-			value, ok := vars[n]
+		for _, name := range []string{field.Tag.Get("env"), variable(key)} {
+			value, ok := vars[name]
 			if !ok {
 				continue
 			}
-			delete(vars, n)
+			delete(vars, name)
 			if field.Type.Kind() == reflect.String { // not YAML: a key may hold any byte
 				v.Field(i).SetString(value)
-			} else if err := yaml.UnmarshalWithOptions([]byte(value), v.Field(i).Addr().Interface(), yaml.CustomUnmarshaler(duration)); err != nil {
-				return fmt.Errorf("%w: environment variable %s: %s", ErrInvalid, n, strings.TrimSpace(yaml.FormatError(err, false, false)))
+			} else if err := c.setFromText(v.Field(i), value); err != nil {
+				return fmt.Errorf("%w: environment variable %s: %w", ErrInvalid, name, err)
 			}
 		}
 	}
 	return nil
 }
 
-// Dump writes cfg as YAML, secrets redacted: a file that Load accepts.
+// setFromText sets v to a value that is written as YAML.
+func (c checker) setFromText(v reflect.Value, text string) error {
+	tree, err := parse([]byte(text))
+	if err != nil {
+		return err
+	}
+	if tree == nil {
+		return errors.New("has no value: write one, or unset it")
+	}
+	if err := c.check(v.Type(), tree, ""); err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal([]byte(text), v.Addr().Interface()); err != nil {
+		return inWords(err)
+	}
+	return nil
+}
+
+// Dump writes cfg as YAML, secrets redacted, without the keys that are preset: a
+// file that Load accepts.
 func Dump(w io.Writer, cfg any) error {
-	if err := yaml.NewEncoder(w, yaml.Indent(2)).Encode(cfg); err != nil {
+	tree, err := yaml.ValueToNode(cfg, yaml.Indent(2))
+	if err != nil {
+		return fmt.Errorf("dump configuration: %w", err)
+	}
+	without(tree, preset(cfg), "")
+	if _, err := fmt.Fprintln(w, tree); err != nil {
 		return fmt.Errorf("dump configuration: %w", err)
 	}
 	return nil

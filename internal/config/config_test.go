@@ -25,11 +25,25 @@ type sample struct {
 	Rows     int           `yaml:"rows"`
 	NATS     inner         `yaml:"nats"`
 	Hooks    []hook        `yaml:"hooks"`
+	Small    uint16        `yaml:"small"`
+	Share    float64       `yaml:"share"`
+	Own      inner         `yaml:"own"`
+}
+
+func (s sample) Preset() map[string]string {
+	return map[string]string{"own": "is not a choice"}
+}
+
+func (s *sample) Complete() {
+	if s.Small == 0 {
+		s.Small = uint16(s.Rows) + 1
+	}
 }
 
 type hook struct {
 	Wait     time.Duration  `yaml:"wait"`
 	Networks []netip.Prefix `yaml:"networks"`
+	On       bool           `yaml:"on"`
 }
 
 func (s sample) Validate() error {
@@ -57,13 +71,13 @@ func TestLoadOrder(t *testing.T) {
 	}
 	cfg := sample{Interval: 5 * time.Second, Rows: 10, Include: []string{"eth*"}}
 	err := config.Load(&cfg, file, []string{
-		"EBBWATCH_ROWS=30", "EBBWATCH_NATS_PASSWORD=yes: [no", "EBBWATCH_INCLUDE=[a, b]", "EBBWATCH_LLM_API_KEY=k", "ROWS=99", "EBBWATCH_BIN=1",
+		"EBBWATCH_ROWS=30", "EBBWATCH_SHARE=0x10", "EBBWATCH_NATS_PASSWORD=yes: [no", "EBBWATCH_INCLUDE=[a, b]", "EBBWATCH_LLM_API_KEY=k", "ROWS=99", "EBBWATCH_BIN=1",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Interval != 7*time.Second || cfg.Rows != 30 || cfg.NATS.URL != "nats://file:1" || string(cfg.NATS.Password) != "yes: [no" ||
-		strings.Join(cfg.Include, ",") != "a,b" || string(cfg.NATS.Key) != "k" {
+		strings.Join(cfg.Include, ",") != "a,b" || string(cfg.NATS.Key) != "k" || cfg.Share != 16 || cfg.Small != 31 {
 		t.Errorf("environment must win over the file, the file over defaults: %#v", cfg)
 	}
 }
@@ -73,26 +87,45 @@ func TestLoadRefuses(t *testing.T) {
 		name, yaml, env string
 		want            []string // every part must be in the error
 	}{
-		{"an unknown key", "rowz: 1\n", "", []string{"service.yaml", "rowz", "unknown field"}},
-		{"an unknown nested key", "nats:\n  uri: x\n", "", []string{"service.yaml", "uri"}},
-		{"a value of the wrong type", "rows: many\n", "", []string{"service.yaml", "rows", "many"}},
-		{"a duration without a unit", "drain_interval: 5 apples\n", "", []string{"service.yaml", "drain_interval: ", "5 apples", "is not a duration"}},
-		{"a number as a duration", "drain_interval: 5\n", "", []string{"service.yaml", "is not a duration"}},
-		{"a redacted secret", "nats:\n  password: <redacted>\n", "", []string{"service.yaml", "password", "file:"}},
-		{"a bad element of a list", "hooks:\n  - {wait: 1s}\n  - {wait: soon, networks: [10.0.0.0/8]}\n", "", []string{"hooks[1].wait", "soon"}},
-		{"a bad value that reads itself", "hooks:\n  - {wait: 1s, networks: [10.0.0.0/8, home]}\n", "", []string{"hooks[0].networks[1]", "home"}},
+		{"an unknown key", "rows: 1\nrowz: 1\n", "", []string{"service.yaml:2: ", "rowz", "no such key; here are: drain_interval, include, rows, "}},
+		{"an unknown nested key", "nats:\n  uri: x\n", "", []string{"service.yaml:2: ", "nats.uri", "no such key; in nats are: url, password, api_key"}},
+		{"a value of the wrong type", "rows: many\n", "", []string{"service.yaml:1: rows: ", `"many" is not a whole number`}},
+		{"a negative number where none can be", "small: -1\n", "", []string{"service.yaml:1: small: ", "from 0 to 65535"}},
+		{"a number that is too large", "small: 65536\n", "", []string{"service.yaml:1: small: ", "from 0 to 65535"}},
+		{"a fraction for a whole number", "small: 1.5\n", "", []string{"service.yaml:1: small: ", `"1.5" is not a whole number`}},
+		{"a word for yes or no", "hooks:\n- on: maybe\n", "", []string{`service.yaml:2: hooks[0].on: "maybe" is neither true nor false`}},
+		{"a word for a number", "share: half\n", "", []string{`service.yaml:1: share: "half" is not a number`}},
+		{"no finite number", "share: .inf\n", "", []string{`service.yaml:1: share: ".inf" is not a number`}},
+		{"one value for a list", "include: eth0\n", "", []string{"service.yaml:1: include: must be a list, as [first, second]"}},
+		{"a list for one value", "rows: [1]\n", "", []string{"service.yaml:1: rows: "}},
+		{"a value for a section", "nats: nats://user:hunter2@host\n", "", []string{"service.yaml:1: nats: must hold keys: url, password, api_key"}},
+		{"a section for a value", "nats:\n  url: {a: b}\n", "", []string{"service.yaml:2: nats.url: must be text"}},
+		{"a section without keys", "nats:\n", "", []string{"service.yaml:1: nats: has no value"}},
+		{"no mapping at all", "[1]\n", "", []string{"service.yaml:1: must hold keys: "}},
+		{"two documents", "rows: 1\n---\nrows: 2\n", "", []string{"service.yaml:3: ", "second document"}},
+		{"a preset section", "own:\n  url: nats://h\n", "", []string{"service.yaml:1: own: is not a choice"}},
+		{"a preset variable", "", "EBBWATCH_OWN_URL=nats://h", []string{"EBBWATCH_OWN_URL: is not a choice"}},
+		{"a duration without a unit", "drain_interval: 5 apples\n", "", []string{"service.yaml:1: drain_interval: ", "5 apples", "is not a duration"}},
+		{"a number as a duration", "drain_interval: 5\n", "", []string{"service.yaml:1: ", "is not a duration"}},
+		{"a redacted secret", "nats:\n  password: <redacted>\n", "", []string{"service.yaml:2: nats.password: ", "file:"}},
+		{"a bad element of a list", "hooks:\n  - {wait: 1s}\n  - {wait: soon, networks: [10.0.0.0/8]}\n", "", []string{"service.yaml:3: hooks[1].wait: ", "soon"}},
+		{"a bad value that reads itself", "hooks:\n  - {wait: 1s, networks: [10.0.0.0/8, home]}\n", "", []string{"service.yaml:2: hooks[0].networks[1]: ", "home"}},
 		{"a variable that is no key", "", "EBBWATCH_NATS_URI=x", []string{"EBBWATCH_NATS_URI", "no such key"}},
 		{"a duration variable without a unit", "", "EBBWATCH_DRAIN_INTERVAL=5", []string{"EBBWATCH_DRAIN_INTERVAL", "is not a duration"}},
-		{"broken YAML", "rows: [1\n", "", []string{"service.yaml"}},
-		{"a value that fails validation", "rows: -1\n", "", []string{"service.yaml", "rows: must be above 0"}},
-		{"a bad environment variable", "", "EBBWATCH_ROWS=many", []string{"EBBWATCH_ROWS", "int"}},
-		{"a duplicate key", "rows: 1\nrows: 2\n", "", []string{"service.yaml", "rows"}},
+		{"broken YAML", "share: 1\nrows: [1\n", "", []string{"service.yaml:2: not valid YAML: "}},
+		{"a value that fails validation", "share: 1\nrows: -1\n", "", []string{"service.yaml:2: rows: must be above 0"}},
+		{"a bad environment variable", "", "EBBWATCH_ROWS=many", []string{`EBBWATCH_ROWS: "many" is not a whole number`}},
+		{"an empty variable", "", "EBBWATCH_ROWS=", []string{"EBBWATCH_ROWS: has no value"}},
+		{"a duplicate key", "rows: 1\nrows: 2\n", "", []string{"service.yaml:2: ", "rows"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := load(t, tt.yaml, tt.env)
 			if !errors.Is(err, config.ErrInvalid) {
 				t.Fatalf("got %v, want ErrInvalid", err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error shows a secret: %v", err)
 			}
 			for _, part := range tt.want {
 				if !strings.Contains(err.Error(), part) {
@@ -114,6 +147,9 @@ func TestDumpRedactsAndLoadsAgain(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "hunter2") {
 		t.Errorf("dump shows a secret:\n%s", out.String())
+	}
+	if strings.Contains(out.String(), "own") {
+		t.Errorf("dump shows a key that is preset:\n%s", out.String())
 	}
 	if !strings.Contains(out.String(), "drain_interval: 5s") || !strings.Contains(out.String(), "file:/run/key") {
 		t.Errorf("dump lacks a value:\n%s", out.String())
