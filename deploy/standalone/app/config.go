@@ -3,6 +3,8 @@ package app
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"time"
 
 	agent "github.com/ebbwatch/ebbwatch/agent/app"
 	analyzer "github.com/ebbwatch/ebbwatch/analyzer/app"
@@ -11,8 +13,8 @@ import (
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/natsd"
 )
 
-// Config is the configuration of a standalone Ebbwatch. How the parts reach
-// NATS and ClickHouse is not a choice here: `up` sets it.
+// Config is the configuration of a standalone Ebbwatch, which connects its parts
+// itself (Preset).
 type Config struct {
 	DataDir    string           `yaml:"data_dir"`   // folder that holds everything that is kept
 	NATS       natsd.Config     `yaml:"nats"`       // the NATS server in this process
@@ -24,18 +26,16 @@ type Config struct {
 
 // DefaultConfig returns the configuration of `ebbwatch up` without a file.
 func DefaultConfig() Config {
-	c := Config{
+	return Config{
 		DataDir: "/var/lib/ebbwatch", NATS: natsd.DefaultConfig(), ClickHouse: engine.DefaultConfig(),
 		Agent: agent.DefaultConfig(), Collector: collector.DefaultConfig(), Analyzer: analyzer.DefaultConfig(),
 	}
-	c.Agent.DropPrivileges = false // the process is not the agent's alone
-	return c
 }
 
 // Validate names the first key that cannot be used.
 func (c *Config) Validate() error {
 	if c.DataDir == "" {
-		return errors.New("data_dir: must not be empty")
+		return errors.New("data_dir: names no folder: name one, or leave it out for " + DefaultConfig().DataDir)
 	}
 	for _, section := range []struct {
 		name string
@@ -51,35 +51,36 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s.%w", section.name, section.err)
 		}
 	}
-	return c.notSetByUp()
+	return nil
 }
 
-// notSetByUp refuses what would have no effect.
-func (c *Config) notSetByUp() error {
-	def := DefaultConfig()
-	cc, dc, ca, da := c.Collector.ClickHouse, def.Collector.ClickHouse, c.Analyzer.ClickHouse, def.Analyzer.ClickHouse
-	for _, key := range []struct {
-		name string
-		set  bool
-	}{
-		{"agent.nats", c.Agent.NATS != def.Agent.NATS},
-		{"collector.nats", c.Collector.NATS != def.Collector.NATS},
-		{"analyzer.nats", c.Analyzer.NATS != def.Analyzer.NATS},
-		{"collector.clickhouse.address", cc.Address != dc.Address},
-		{"collector.clickhouse.database", cc.Database != dc.Database},
-		{"collector.clickhouse.user", cc.User != dc.User},
-		{"collector.clickhouse.password", cc.Password != dc.Password},
-		{"analyzer.clickhouse.address", ca.Address != da.Address},
-		{"analyzer.clickhouse.database", ca.Database != da.Database},
-		{"analyzer.clickhouse.user", ca.User != da.User},
-		{"analyzer.clickhouse.password", ca.Password != da.Password},
-	} {
-		if key.set {
-			return fmt.Errorf("%s: is not a choice here: ebbwatch connects its parts itself (see the sections nats and clickhouse)", key.name)
+// Complete implements config.Completer: what suits one host, and what leaves
+// room for the order in which `up` stops.
+func (c *Config) Complete() {
+	if c.Agent.Spool.Dir == agent.DefaultConfig().Spool.Dir {
+		c.Agent.Spool.Dir = filepath.Join(c.DataDir, "agent", "spool")
+	}
+	c.Agent.FlushTimeout = min(c.Agent.FlushTimeout, agentLimit-300*time.Millisecond)
+	c.Collector.Ingest.DrainTimeout = min(c.Collector.Ingest.DrainTimeout, collectorLimit-300*time.Millisecond)
+	if c.Collector.ClickHouse.Compression == collector.DefaultConfig().ClickHouse.Compression {
+		c.Collector.ClickHouse.Compression = "none" // on one host it only costs
+	}
+}
+
+// Preset implements config.Presetter.
+func (Config) Preset() map[string]string {
+	const (
+		connects = "is not a choice here: ebbwatch connects its parts itself (see the sections nats and clickhouse)"
+		shares   = "has no effect here: the agent shares its process with the other parts (run ebbwatch-agent by itself for it)"
+	)
+	preset := map[string]string{
+		"agent.nats": connects, "collector.nats": connects, "analyzer.nats": connects,
+		"agent.drop_privileges": shares, "agent.memory_limit": shares,
+	}
+	for _, part := range []string{"collector", "analyzer"} {
+		for _, key := range []string{"address", "database", "user", "password"} {
+			preset[part+".clickhouse."+key] = connects
 		}
 	}
-	if c.Agent.DropPrivileges {
-		return errors.New("agent.drop_privileges: has no effect here: the agent shares its process with the other parts (run ebbwatch-agent by itself for it)")
-	}
-	return nil
+	return preset
 }

@@ -2,17 +2,23 @@ package app
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 func TestADumpedConfigurationIsAccepted(t *testing.T) {
 	var dump bytes.Buffer
 	def := DefaultConfig()
+	def.Complete()
 	if err := config.Dump(&dump, def); err != nil {
 		t.Fatal(err)
 	}
@@ -39,13 +45,14 @@ func TestABrokenConfigurationNamesFileKeyAndReason(t *testing.T) {
 		environ    []string
 		want       []string
 	}{
-		{"an unknown key", "data_dir: /x\ncollecter: {}\n", nil, []string{"collecter", "unknown"}},
+		{"an unknown key", "data_dir: /x\ncollecter: {}\n", nil, []string{"collecter", "no such key"}},
 		{"a port out of range", "clickhouse: {tcp_port: 70000}\n", nil, []string{"clickhouse.tcp_port", "70000"}},
 		{"one port twice", "clickhouse: {tcp_port: 9, http_port: 9}\n", nil, []string{"clickhouse.http_port"}},
 		{"an address without a port", "nats: {listen: localhost}\n", nil, []string{"nats.listen", "host:port"}},
 		{"an empty data folder", "data_dir: ''\n", nil, []string{"data_dir"}},
 		{"a database that would need quoting", "clickhouse: {databases: ['a b']}\n", nil, []string{"clickhouse.databases", "a b"}},
 		{"a connection that is not a choice", "agent: {nats: {url: 'nats://elsewhere:4222'}}\n", nil, []string{"agent.nats", "not a choice"}},
+		{"a key without effect", "agent: {memory_limit: 50000000}\n", nil, []string{"agent.memory_limit", "has no effect here"}},
 		{"a wrong key of a part", "agent: {drain_interval: 1ns}\n", nil, []string{"agent.drain_interval"}},
 		{"a variable of the wrong type", "", []string{"EBBWATCH_CLICKHOUSE_TCP_PORT=x"}, []string{"EBBWATCH_CLICKHOUSE_TCP_PORT"}},
 	} {
@@ -96,11 +103,62 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestTwoPartsOnOnePortAreNamed(t *testing.T) {
+func TestADumpShowsWhatIsInForceAndNothingElse(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Agent.Listen = cfg.Analyzer.Listen
-	err := checkPorts(t.Context(), cfg)
-	if err == nil || !strings.Contains(err.Error(), "analyzer.listen and agent.listen are both") {
-		t.Errorf("got %v", err)
+	if err := config.Load(&cfg, "", []string{"EBBWATCH_DATA_DIR=/elsewhere"}); err != nil {
+		t.Fatal(err)
+	}
+	var dump bytes.Buffer
+	if err := config.Dump(&dump, cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, gone := range []string{"nats://", "user:", "address:", "drop_privileges", "memory_limit:"} {
+		if strings.Contains(dump.String(), gone) {
+			t.Errorf("the dump holds %q, which has no effect", gone)
+		}
+	}
+	for _, want := range []string{"dir: /elsewhere/agent/spool\n", "compression: none\n", "flush_timeout: 1.7s\n", "drain_timeout: 1.2s\n"} {
+		if !strings.Contains(dump.String(), want) {
+			t.Errorf("the dump lacks %q", want)
+		}
+	}
+}
+
+func TestCheckFindsPortsThatCannotBeHad(t *testing.T) {
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, busy, err := net.SplitHostPort(taken.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		command *cobra.Command
+		args    []string
+		want    string
+	}{
+		{"two parts on one port", upCommand(), []string{"--agent-port", "28461", "--collector-port", "28461"}, "agent.listen and collector.listen both want port 28461"},
+		{"a port that is in use", upCommand(), []string{"--page-port", busy}, "something else listens on 127.0.0.1:" + busy},
+		{"a port of the engine in use", engineCommand(), []string{"--clickhouse-port", busy}, "something else listens on 127.0.0.1:" + busy},
+		{"an empty folder", upCommand(), []string{"--data", ""}, "--data names no folder"},
+		{"no port", upCommand(), []string{"--page-port", "0"}, "want a port from 1 to 65535"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("EBBWATCH_DATA_DIR", "/somewhere") // restored after the test, as what the flags set
+			for i, f := range portFlags {
+				t.Setenv(f.variable, strconv.Itoa(28460+i))
+				if f.asAddress {
+					t.Setenv(f.variable, port.Loopback(28460+i))
+				}
+			}
+			c.command.SetArgs(append([]string{"--check"}, c.args...))
+			c.command.SilenceErrors, c.command.SilenceUsage = true, true
+			if err := c.command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
 	}
 }

@@ -28,6 +28,9 @@ func engineCommand() *cobra.Command {
 		Long: "Run only the local ClickHouse, on the data folder and the ports of `ebbwatch up`, which must not run.\n" +
 			"The passwords of the users collector and analyzer are in DATA/secrets; the user reader has none.",
 		Default: DefaultConfig,
+		Check: func(ctx context.Context, cfg Config) error {
+			return port.CheckAll(ctx, engine.New(cfg.ClickHouse, nil, nil).Ports())
+		},
 		Run: func(ctx context.Context, cfg Config, log *slog.Logger) error {
 			if withStdin {
 				ctx = untilStdinEnds(ctx)
@@ -39,7 +42,7 @@ func engineCommand() *cobra.Command {
 			return err
 		},
 	}.Command()
-	addFlags(cmd)
+	addFlags(cmd, true)
 	cmd.Flags().BoolVar(&withStdin, "end-with-stdin", false, "stop when standard input is closed, as by the end of the process that started this one")
 	return cmd
 }

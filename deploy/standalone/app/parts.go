@@ -48,10 +48,6 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	cfg.Collector.ClickHouse.Database = cfg.ClickHouse.Database()
 	cfg.Collector.ClickHouse.User = engine.Collector
 	cfg.Collector.ClickHouse.Password = password(dir, engine.Collector)
-	if cfg.Collector.ClickHouse.Compression == collector.DefaultConfig().ClickHouse.Compression {
-		cfg.Collector.ClickHouse.Compression = "none" // on one host it only costs
-	}
-	cfg.Collector.Ingest.DrainTimeout = min(cfg.Collector.Ingest.DrainTimeout, collectorLimit-300*time.Millisecond)
 	c, err := collector.New(cfg.Collector, log.With("part", "collector"))
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
@@ -67,10 +63,6 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	}
 
 	cfg.Agent.NATS = nats.Client()
-	if cfg.Agent.Spool.Dir == agent.DefaultConfig().Spool.Dir {
-		cfg.Agent.Spool.Dir = dir.Path("agent", "spool")
-	}
-	cfg.Agent.FlushTimeout = min(cfg.Agent.FlushTimeout, agentLimit-300*time.Millisecond)
 	a, err := agent.New(cfg.Agent, log.With("part", "agent"))
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

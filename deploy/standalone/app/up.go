@@ -24,13 +24,14 @@ func upCommand() *cobra.Command {
 			"and an analyzer with its page. All of it listens on loopback and keeps its data in one folder.\n" +
 			"Ctrl-C drains and stops everything; a second Ctrl-C ends at once.",
 		Default: DefaultConfig,
+		Check:   func(ctx context.Context, cfg Config) error { return port.CheckAll(ctx, ports(cfg)) },
 		Run:     Up,
 	}.Command()
 	// The terminal is for progress and for problems.
 	level := cmd.Flags().Lookup("log-level")
 	level.DefValue = "warn"
 	_ = level.Value.Set(level.DefValue) // a string takes any value
-	addFlags(cmd)
+	addFlags(cmd, false)
 	return cmd
 }
 
@@ -50,7 +51,7 @@ func Up(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer dir.Close()
-	if err := checkPorts(ctx, cfg); err != nil {
+	if err := port.CheckAll(ctx, ports(cfg)); err != nil {
 		return err
 	}
 	parts, err := compose(cfg, dir, log)
@@ -85,28 +86,13 @@ func Up(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	return err
 }
 
-// checkPorts reports the first port that a part will need and another process has.
-func checkPorts(ctx context.Context, cfg Config) error {
-	ports := append(engine.New(cfg.ClickHouse, nil, nil).Ports(), cfg.NATS.Port())
-	ports = append(ports,
+// ports returns what the parts will listen on.
+func ports(cfg Config) []port.Port {
+	return append(engine.New(cfg.ClickHouse, nil, nil).Ports(), cfg.NATS.Port(),
 		port.Port{Address: cfg.Analyzer.Listen, Key: "analyzer.listen", Flag: "--page-port"},
 		port.Port{Address: cfg.Agent.Listen, Key: "agent.listen", Flag: "--agent-port"},
 		port.Port{Address: cfg.Collector.Listen, Key: "collector.listen", Flag: "--collector-port"},
 	)
-	keys := make(map[string]string, len(ports))
-	for _, p := range ports {
-		if p.Address == "" { // a part that serves nothing
-			continue
-		}
-		if key, twice := keys[p.Address]; twice {
-			return fmt.Errorf("%s and %s are both %s: change one of them", key, p.Key, p.Address)
-		}
-		keys[p.Address] = p.Key
-		if err := p.Check(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // banner says where everything is.

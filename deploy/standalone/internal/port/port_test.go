@@ -46,3 +46,24 @@ func TestAnAddressOfAnotherHostIsNotCalledTaken(t *testing.T) {
 		t.Errorf("Check: %v", err)
 	}
 }
+
+func TestOnePortForTwoPartsIsFoundOnAnyAddress(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, number, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	for _, other := range []string{"127.0.0.1", "localhost", "0.0.0.0", ""} {
+		err := CheckAll(t.Context(), []Port{{Address: "127.0.0.1:" + number, Key: "a.listen"}, {Key: "off.listen"}, {Address: other + ":" + number, Key: "b.listen", Flag: "--b"}})
+		if err == nil || errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "a.listen and b.listen both want port "+number+": change b.listen (or --b)") {
+			t.Errorf("%q: %v", other, err)
+		}
+	}
+	if err := CheckAll(t.Context(), []Port{{Address: "127.0.0.1:" + number}, {Address: "127.0.0.2:" + number}}); err != nil {
+		t.Errorf("one port of two addresses: %v", err)
+	}
+}
