@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -30,14 +31,17 @@ const confined = "confined"
 // of whose threads inherit that; the second loads the library.
 func ChildCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    childCommand + " [confined] LIBRARY CONFIG DATA LOGS ARGUMENT...",
+		Use:    childCommand + " [confined COMM] LIBRARY CONFIG DATA LOGS ARGUMENT...",
 		Hidden: true, Args: cobra.MinimumNArgs(5), DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if args[0] != confined {
 				return confineAndExecute(args)
 			}
 			go endWithParent()
-			return runLibrary(args[1], args[5:])
+			if err := nameProcess(args[1]); err != nil {
+				return err
+			}
+			return runLibrary(args[2], args[6:])
 		},
 	}
 }
@@ -45,6 +49,12 @@ func ChildCommand() *cobra.Command {
 // confineAndExecute runs the second stage, confined if the kernel can.
 func confineAndExecute(args []string) error {
 	const self = "/proc/self/exe"
+	// What the process is called can be written only by itself, and once it is
+	// confined only to what is open already.
+	comm, err := unix.Open("/proc/self/comm", unix.O_WRONLY, 0) // stays open across the exec
+	if err != nil {
+		return fmt.Errorf("start engine: name the process: %w", err)
+	}
 	library, config, data, logs := args[0], args[1], args[2], args[3]
 	switch err := confine([]string{self, library, config}, []string{data, logs}); {
 	case errors.Is(err, errCannotConfine):
@@ -52,8 +62,31 @@ func confineAndExecute(args []string) error {
 	case err != nil:
 		return err
 	}
-	stage := append([]string{os.Args[0], childCommand, confined}, args...)
+	stage := append([]string{os.Args[0], childCommand, confined, strconv.Itoa(comm)}, args...)
 	return fmt.Errorf("start engine: %w", unix.Exec(self, stage, os.Environ()))
+}
+
+// processName is what ps and owners of sockets show, in place of "exe", which is
+// what the kernel makes of a program that executes itself.
+const processName = "clickhouse"
+
+// nameProcess names the process, by its file comm that is open as the descriptor
+// fd, and the calling thread, whose name those inherit that the engine starts.
+func nameProcess(fd string) error {
+	number, err := strconv.Atoi(fd)
+	if err != nil {
+		return fmt.Errorf("name the engine's process: %w", err)
+	}
+	comm := os.NewFile(uintptr(number), "comm")
+	if comm == nil {
+		return fmt.Errorf("name the engine's process: %d is no open file", number)
+	}
+	defer comm.Close()
+	if _, err := comm.WriteString(processName); err != nil {
+		return fmt.Errorf("name the engine's process: %w", err)
+	}
+	runtime.LockOSThread() // it becomes the engine's
+	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(processName+"\x00"))), 0, 0, 0))
 }
 
 // endWithParent ends the process when standard input is closed, which happens

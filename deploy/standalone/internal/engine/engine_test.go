@@ -186,6 +186,9 @@ func TestAnEngineThatDiesIsStartedAgain(t *testing.T) {
 	if len(children) != 1 {
 		t.Fatalf("children %v, want one", children)
 	}
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", children[0])); err != nil || string(comm) != "clickhouse\n" {
+		t.Errorf("the process is called %q: %v", comm, err)
+	}
 	if err := syscall.Kill(children[0], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
