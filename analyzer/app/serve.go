@@ -30,7 +30,7 @@ func (a *App) handler(conn *nats.Conn, js jetstream.JetStream, notifier *notify.
 	if err != nil {
 		return nil, err
 	}
-	operations := (&ops.Server{Registry: a.registry, Checks: a.checks(conn), Log: a.log}).Handler()
+	operations := (&ops.Server{Registry: a.registry, Checks: a.checks(conn), Hosts: a.cfg.Web.Hosts(), Log: a.log}).Handler()
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", operations)
 	mux.Handle("/healthz", operations)

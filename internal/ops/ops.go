@@ -38,7 +38,10 @@ type Server struct {
 	Listen   string
 	Registry *prometheus.Registry
 	Checks   map[string]Check
-	Log      *slog.Logger
+	// Hosts are the names, in lower case, beside localhost and addresses, that
+	// requests to a loopback address may be for.
+	Hosts map[string]bool
+	Log   *slog.Logger
 }
 
 // CheckListen reports why address cannot be listened on, as far as its text
@@ -89,7 +92,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", s.health)
-	return mux
+	return s.guard(mux)
 }
 
 // health answers 200 if every check passes or fails tolerably and 503

@@ -100,6 +100,44 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+func TestLoopbackAnswersToNoForeignName(t *testing.T) {
+	s := ops.Server{Registry: ops.NewRegistry(), Hosts: map[string]bool{"ebb.example.com": true}}
+	for local, hosts := range map[string]map[string]int{
+		"127.0.0.1": {"127.0.0.1:8461": 200, "[::1]:8461": 200, "localhost": 200, "LOCALHOST.:8461": 200, "10.0.0.7": 200, "Ebb.example.com:8461": 200,
+			"evil.example": 421, "127.0.0.1.evil.example:8461": 421, "localhost.evil.example": 421, "": 421},
+		"::1":      {"evil.example": 421, "localhost:8461": 200},
+		"10.0.0.7": {"web-1:8461": 200, "10.0.0.7:8461": 200}, // a scraper
+	} {
+		for host, want := range hosts {
+			for _, path := range []string{"/metrics", "/healthz"} {
+				req := httptest.NewRequest(http.MethodGet, path, nil)
+				req.Host = host
+				req = req.WithContext(context.WithValue(req.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.ParseIP(local), Port: 8461}))
+				rec := httptest.NewRecorder()
+				s.Handler().ServeHTTP(rec, req)
+				if rec.Code != want {
+					t.Errorf("%s for host %q at %s answered %d, want %d", path, host, local, rec.Code, want)
+				}
+			}
+		}
+	}
+	server := httptest.NewServer(s.Handler())
+	defer server.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.example"
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("a real server on loopback answers %d for a foreign name", resp.StatusCode)
+	}
+}
+
 func TestCheckListen(t *testing.T) {
 	for address, valid := range map[string]bool{
 		"": true, "127.0.0.1:8461": true, "[::1]:0": true, ":80": true,

@@ -3,11 +3,11 @@ package web
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
 // Config says under which names the page may be asked for.
@@ -36,9 +36,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// hosts returns the names that requests may be for.
-func (c Config) hosts() map[string]bool {
-	hosts := map[string]bool{"localhost": true}
+// Hosts returns the names, in lower case, that requests may be for, beside
+// localhost and addresses.
+func (c Config) Hosts() map[string]bool {
+	hosts := make(map[string]bool)
 	for _, h := range c.AllowedHosts {
 		hosts[strings.ToLower(h)] = true
 	}
@@ -53,10 +54,9 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 
 // Guard wraps everything that browsers may reach. It answers only requests that
 // read, and only under a name that is allowed: a foreign name that resolves to
-// this address (DNS rebinding) would make its owner's page one origin with ours.
-// An IP address cannot be rebound.
+// this address would make its owner's page one origin with ours (ops.HostAllowed).
 func Guard(cfg Config, next http.Handler) http.Handler {
-	hosts := cfg.hosts()
+	hosts := cfg.Hosts()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
@@ -67,7 +67,7 @@ func Guard(cfg Config, next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 		h.Set("Cache-Control", "no-store")
-		if !allowedHost(r.Host, hosts) {
+		if !ops.HostAllowed(r.Host, hosts) {
 			refuse(w, r, http.StatusMisdirectedRequest, "foreign_host", "this name is not among web.allowed_hosts of the analyzer's configuration")
 			return
 		}
@@ -90,15 +90,4 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, code, message st
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"error":{"code":%q,"message":%q}}`+"\n", code, message)
-}
-
-func allowedHost(host string, hosts map[string]bool) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
-	}
-	return hosts[strings.TrimSuffix(strings.ToLower(host), ".")]
 }
