@@ -48,11 +48,11 @@ func backtest() *cobra.Command {
 func (o *backtestOptions) run(ctx context.Context, cfg Config, log *slog.Logger, stdout io.Writer) error {
 	from, err := time.Parse(time.RFC3339, o.from)
 	if err != nil {
-		return fmt.Errorf("--from: %w", err)
+		return fmt.Errorf("--from: %q is not a time such as 2026-01-31T08:00:00Z", o.from)
 	}
 	to, err := time.Parse(time.RFC3339, o.to)
 	if err != nil {
-		return fmt.Errorf("--to: %w", err)
+		return fmt.Errorf("--to: %q is not a time such as 2026-01-31T08:00:00Z", o.to)
 	}
 	if !from.Before(to) {
 		return errors.New("--from must be before --to")

@@ -27,7 +27,7 @@ func run() int {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	units := map[string]string{"analyzer_rss_bytes": "B", "analyzer_cpu_share": "cores"}
+	units := map[string]string{"analyzer_rss_bytes": "bytes", "analyzer_cpu_share": "cores"}
 	names := []string{"analyzer_rss_bytes", "analyzer_cpu_share"}
 	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, *only) })
 	if len(names) == 0 {

@@ -3,6 +3,8 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ func TestStore(t *testing.T) {
 		{"agents show beat, coverage, gaps and losses", testAgents},
 		{"throughput has a point for every minute", testThroughput},
 		{"top talkers count traffic that two agents saw once", testTopTalkers},
+		{"exchanges tell both sides, names, round trips and losses", testExchanges},
 		{"the watermark is that of the slowest live agent", testWatermark},
 		{"next data passes over a pause", testNextData},
 		{"one query shows a flood and what found no room", testEvidenceOfOverflow},
@@ -266,6 +269,65 @@ func testTopTalkers(t *testing.T, db *storetest.DB, s *store.Store) {
 	}
 	if err != nil || cmp.Diff(want, got) != "" {
 		t.Errorf("%v, diff:\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+func testExchanges(t *testing.T, db *storetest.DB, s *store.Store) {
+	// Two agents see an upload: that of the client knows its process, that of the
+	// server its container, and more of the packets. A second connection of another
+	// process is smaller. A pair beside it loses packets; a third does nothing else.
+	from := now.Truncate(time.Minute).Add(-time.Minute)
+	second := func(n int) time.Time { return from.Add(time.Duration(n) * time.Second) }
+	insert := `INSERT INTO flows (agent, start, src_ip, dst_ip, src_port, dst_port, proto, initiator, conn_state, src_packets, src_bytes, dst_packets, dst_bytes,
+    app, server_name, rtt_us, src_retransmits, src_drops, dst_drops, drop_reason, src_pid, src_process, src_unit, dst_pid, dst_process, dst_container, dst_pod) VALUES
+    ('a', @10, '::ffff:10.0.0.1', '::ffff:10.0.0.2', 4000, 443, 6, 'syn', 'SF', 10, 9000, 5, 500, 'tls', 'files.example', 20000, 3, 0, 0, '', 7, 'rsync', 'backup.service', 0, '', '', ''),
+    ('a', @20, '::ffff:10.0.0.1', '::ffff:10.0.0.2', 4001, 443, 6, 'syn', 'S0', 1, 60, 0, 0, '', '', 0, 0, 0, 0, '', 8, 'curl', '', 0, '', '', ''),
+    ('b', @10, '::ffff:10.0.0.1', '::ffff:10.0.0.2', 4000, 443, 6, 'syn', 'SF', 12, 9500, 5, 500, '', '', 30000, 4, 0, 0, '', 0, '', '', 9, 'nginx', 'c0ffee', 'pod-1'),
+    ('a', @30, '::ffff:10.0.0.1', '::ffff:10.0.0.3', 4002, 53, 17, 'first', 'OTH', 4, 400, 0, 0, 'dns', 'x.example', 0, 0, 3, 2, 'NO_SOCKET', 0, '', '', 0, '', '', ''),
+    ('a', @30, '::ffff:10.0.0.4', '::ffff:10.0.0.3', 4002, 80, 6, 'syn', 'SF', 4, 900, 1, 100, '', '', 0, 0, 0, 0, '', 0, '', '', 0, '', '', ''),
+    ('a', @-240, '::ffff:10.0.0.9', '::ffff:10.0.0.3', 4002, 80, 6, 'syn', 'SF', 4, 90000, 1, 100, '', '', 0, 9, 0, 0, '', 0, '', '', 0, '', '', '')`
+	db.Exec(t, regexp.MustCompile(`@-?\d+`).ReplaceAllStringFunc(insert, func(n string) string {
+		seconds, err := strconv.Atoi(n[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return second(seconds).Format("'2006-01-02 15:04:05'")
+	}))
+	upload := store.Exchange{
+		Src:  store.Side{Address: "10.0.0.1", Process: "rsync", Unit: "backup.service"},
+		Dst:  store.Side{Address: "10.0.0.2", Process: "nginx", Container: "c0ffee", Pod: "pod-1"},
+		Port: 443, Proto: 6, App: "tls", ServerName: "files.example", SrcBytes: 9500, DstBytes: 500, Packets: 17, Connections: 1, Retransmits: 4,
+		RTT: 30 * time.Millisecond, Last: second(20),
+	}
+	lossy := store.Exchange{
+		Src: store.Side{Address: "10.0.0.1"}, Dst: store.Side{Address: "10.0.0.3"}, Port: 53, Proto: 17, App: "dns", ServerName: "x.example",
+		SrcBytes: 400, Packets: 4, Connections: 1, Failed: 1, Drops: 5, DropReason: "NO_SOCKET", Last: second(30),
+	}
+	plain := store.Exchange{
+		Src: store.Side{Address: "10.0.0.4"}, Dst: store.Side{Address: "10.0.0.3"}, Port: 80, Proto: 6, SrcBytes: 900, DstBytes: 100, Packets: 5, Connections: 1, Last: second(30),
+	}
+	for _, test := range []struct {
+		by    store.Order
+		limit int
+		want  []store.Exchange
+	}{
+		{store.ByBytes, 10, []store.Exchange{upload, plain, lossy}},
+		{store.ByBytes, 1, []store.Exchange{upload}},
+		{store.ByLosses, 10, []store.Exchange{lossy, upload}},
+		{store.ByLosses, 1, []store.Exchange{lossy}},
+	} {
+		got, err := s.Exchanges(t.Context(), from, from.Add(time.Minute), test.by, test.limit)
+		if err != nil || cmp.Diff(test.want, got) != "" {
+			t.Errorf("order %d, at most %d: %v, diff:\n%s", test.by, test.limit, err, cmp.Diff(test.want, got))
+		}
+	}
+	programs, err := s.Programs(t.Context(), from, from.Add(time.Minute), []string{"10.0.0.1", "10.0.0.2", "10.0.0.4", "no address", "'"}, 1)
+	want := map[string][]store.Program{"10.0.0.1": {{Side: upload.Src, Bytes: 9500}}, "10.0.0.2": {{Side: upload.Dst, Server: true, Bytes: 10000}}}
+	if err != nil || cmp.Diff(want, programs) != "" {
+		t.Errorf("programs: %v, diff:\n%s", err, cmp.Diff(want, programs))
+	}
+	if both, err := s.Programs(t.Context(), from, from.Add(time.Minute), []string{"10.0.0.1"}, 5); err != nil || len(both["10.0.0.1"]) != 2 || both["10.0.0.1"][1].Process != "curl" {
+		t.Errorf("programs of one address: %+v %v", both, err)
 	}
 }
 

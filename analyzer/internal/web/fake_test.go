@@ -22,6 +22,9 @@ type source struct {
 	reports    []store.Report
 	deliveries []store.Delivery
 	points     []store.ThroughputPoint
+	exchanges  []store.Exchange
+	programs   map[string][]store.Program
+	talkErr    error
 	state      status.Status
 	err        error
 }
@@ -41,6 +44,21 @@ func (s *source) Findings(context.Context, store.FindingFilter) ([]detect.Findin
 
 func (s *source) Throughput(context.Context, time.Time, time.Time) ([]store.ThroughputPoint, error) {
 	return s.points, s.err
+}
+
+func (s *source) Exchanges(_ context.Context, _, _ time.Time, by store.Order, _ int) ([]store.Exchange, error) {
+	if by == store.ByLosses {
+		return nil, s.err
+	}
+	return s.exchanges, errors.Join(s.err, s.talkErr)
+}
+
+func (s *source) Programs(_ context.Context, _, _ time.Time, addresses []string, _ int) (map[string][]store.Program, error) {
+	found := make(map[string][]store.Program)
+	for _, a := range addresses {
+		found[a] = s.programs[a]
+	}
+	return found, s.err
 }
 
 func (s *source) Reports(context.Context, store.ReportFilter) ([]store.Report, int, error) {
@@ -108,6 +126,15 @@ func busy(at time.Time) *source {
 			Stream: status.Stream{Messages: 1, Bytes: 24_100, MaxBytes: 1 << 30, Collectors: 1}, Ingest: status.Ingest{Newest: at.Add(-3 * time.Second), LagSeconds: .4},
 			Detectors: []status.Detector{{Name: "volume", Until: at.Add(-8 * time.Second)}, {Name: "scan", Until: at.Add(-8 * time.Second)}, {Name: "beacon", Until: at.Add(-20 * time.Second)}, {Name: "exfiltration"}},
 			Webhooks:  []notify.State{{Name: "pager", Waiting: 1, Retrying: 1, LastTry: at, LastStatus: 503, LastError: "answered 503 Service Unavailable"}}},
+	}
+	s.programs = map[string][]store.Program{"10.77.0.2": {{Side: store.Side{Address: "10.77.0.2", Process: "rsync", Unit: "backup.service"}, Bytes: 2_112_000_000},
+		{Side: store.Side{Address: "10.77.0.2", Process: "nginx"}, Server: true, Bytes: 40_000}}}
+	s.exchanges = []store.Exchange{
+		{Src: store.Side{Address: "10.77.0.2", Process: "rsync", Unit: "backup.service", Container: "c0ffee00112233445566"}, Dst: store.Side{Address: "2001:db8::20", Process: "nginx", Pod: "8d1f"},
+			Port: 443, Proto: 6, App: "tls", ServerName: "files.example", SrcBytes: 2_100_000_000, DstBytes: 12_000_000, Packets: 1_400_000, Connections: 12, Failed: 3,
+			Retransmits: 28_000, RTT: 41500 * time.Microsecond, Drops: 17, DropReason: "QDISC_DROP", Last: at},
+		{Src: store.Side{Address: "10.77.0.3"}, Dst: store.Side{Address: "10.77.0.2"}, Proto: 1, SrcBytes: 980, DstBytes: 980, Packets: 20, Connections: 1, Last: at},
+		{Src: store.Side{Address: "10.77.0.4"}, Dst: store.Side{Address: "10.77.0.2"}, Port: 23, Proto: 6, Drops: 9, DropReason: "NETFILTER_DROP", Last: at},
 	}
 	s.state.Parts[5].Detail, s.state.Parts[6].Detail = "1 report is tried again", "qwen3-8b words the reports"
 	for i := range 61 {

@@ -35,6 +35,12 @@ func funcs() template.FuncMap {
 		"rows":       func(f detect.Finding) []report.Row { return report.Rows([]detect.Finding{f}) },
 		"queries":    queries,
 		"drops":      drops,
+		"owner":      owner,
+		"service":    service,
+		"share":      share,
+		"worrying":   worrying,
+		"roundTrip":  roundTrip,
+		"attempts":   attempts,
 		"watches":    watches,
 		"headline":   headline,
 		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
@@ -64,7 +70,7 @@ func drops(a status.Agent) string {
 	for _, l := range []struct {
 		n         uint64
 		one, many string
-	}{{a.OverflowPackets, "packet", "packets"}, {a.LostBatches, "batch", "batches"}, {a.Drops, "given up", "given up"}} {
+	}{{a.OverflowPackets, "packet", "packets"}, {a.LostBatches, "batch", "batches"}, {a.Drops, "given up since its start", "given up since its start"}} {
 		if l.n > 0 {
 			lost = append(lost, human.Plural(int(min(l.n, math.MaxInt32)), l.one, l.many))
 		}

@@ -24,6 +24,7 @@ type now struct {
 	Reports   []reportView
 	Total     int // reports
 	Chart     chart
+	Talk      talk
 }
 
 // incidentView is an incident with its most severe findings.
@@ -31,6 +32,8 @@ type incidentView struct {
 	incident.Incident
 	Shown []detect.Finding
 	More  int
+	// Programs are those at the addresses of an open incident.
+	Programs []store.Program
 }
 
 // reportView is a report with its deliveries.
@@ -103,6 +106,8 @@ func (w *Web) read(ctx context.Context, n *now, at time.Time) error {
 		return err
 	}
 	n.Chart = newChart(points, append(open, past...), at)
+	n.Talk = w.whoTalks(ctx, n.Open, at)
+	n.Talk.tell(n.Open)
 	return w.readReports(ctx, n)
 }
 

@@ -28,6 +28,8 @@ type Findings interface {
 	Incidents(ctx context.Context, f store.IncidentFilter) ([]incident.Incident, int, error)
 	Findings(ctx context.Context, f store.FindingFilter) ([]detect.Finding, int, error)
 	Throughput(ctx context.Context, from, to time.Time) ([]store.ThroughputPoint, error)
+	Exchanges(ctx context.Context, from, to time.Time, by store.Order, limit int) ([]store.Exchange, error)
+	Programs(ctx context.Context, from, to time.Time, addresses []string, each int) (map[string][]store.Program, error)
 }
 
 // Reports is what the page shows of the reports and their way out.
@@ -58,6 +60,7 @@ type Web struct {
 	mu    sync.Mutex
 	last  *now
 	asked time.Time
+	talk  talk
 }
 
 // New returns a page over its sources.

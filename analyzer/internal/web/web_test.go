@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -46,6 +47,9 @@ func TestThePageShowsWhatIsWrong(t *testing.T) {
 	for _, want := range []string{
 		"2 incidents open", "SYN flood and port scan against 10.77.0.2", "40,213 connection attempts", "402 connections/s", "120 connections/s", "3.35×",
 		"dst_ip = toIPv6(&#39;10.77.0.2&#39;)", "99.99 %", "1,204 packets", "worded by qwen3-8b", "pager retrying (2×)", "pager ✓", `href="/reports/r-1119"`,
+		"rsync · backup.service · container c0ffee001122<", "[2001:db8::20]:443/tcp", "tls files.example", "nginx · pod 8d1f", "2.1 GB, 12 MB", "12 connections, 3 failed",
+		"41.5 ms", `bad" data-label="Sent again">28,000 (2 %)`, "17 (below 0.1 %)<span class=\"who\">QDISC_DROP</span>", "10.77.0.2 icmp", "Who talks, last 15 minutes", `10.77.0.2</span> rsync · backup.service <span class="dim">calls, 2.11 GB`, `10.77.0.2</span> nginx <span class="dim">serves, 40 kB`, `none<span class="who">only its drops were seen</span>`, `bad" data-label="Dropped">9<`, "of the last 10 minutes",
+		"Nothing was sent again by TCP or dropped by a kernel.",
 		"1 waiting, 24.1 kB", "answered 503 Service Unavailable; 1 report waits", "Closed in the last day", `class="line" d="M0.0 `,
 	} {
 		if !strings.Contains(page, want) {
@@ -109,6 +113,11 @@ func TestHostileNamesStayText(t *testing.T) {
 	s.deliveries[0].Endpoint, s.deliveries[0].Error, s.deliveries[0].State = evil, evil, evil
 	s.state.Agents[0].Interfaces[0] = evil
 	s.state.Agents[0].Name, s.state.Parts[0].Detail, s.state.Model, s.state.Version = evil, evil, evil, evil
+	s.exchanges[0] = store.Exchange{
+		Src: store.Side{Address: evil, Process: evil, Unit: evil, Container: evil, Pod: evil}, Dst: store.Side{Address: evil, Process: evil, Unit: evil, Container: evil, Pod: evil},
+		App: evil, ServerName: evil, DropReason: evil, Drops: 1,
+	}
+	s.programs = map[string][]store.Program{evil: {{Side: s.exchanges[0].Src}}}
 	s.state.Webhooks = []notify.State{{Name: evil, LastError: evil}}
 	s.state.Detectors = []status.Detector{{Name: evil}}
 	_, page := get(t, s, "/")
@@ -187,6 +196,17 @@ func TestReportsAreShutIn(t *testing.T) {
 	}
 	if resp, _ := get(t, down(at), "/reports/r-1119"); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("without ClickHouse a report answers %d", resp.StatusCode)
+	}
+}
+
+func TestIncidentsAreShownWhereWhoTalksCannotBeRead(t *testing.T) {
+	s := busy(at)
+	s.talkErr = context.DeadlineExceeded
+	_, page := get(t, s, "/")
+	for _, want := range []string{"SYN flood and port scan against 10.77.0.2", "ClickHouse did not tell it in time"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }
 
