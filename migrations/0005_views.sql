@@ -264,8 +264,8 @@ CREATE OR REPLACE VIEW early_warnings AS
 SELECT
     f.time AS time,
     f.agent AS agent,
-    sum(f.seen_packets * 1000 / f.length) AS packets_per_second,
-    sum(f.seen_bytes * 1000 / f.length) AS bytes_per_second,
+    round(sum(f.seen_packets * 1000 / f.length)) AS packets_per_second,
+    round(sum(f.seen_bytes * 1000 / f.length)) AS bytes_per_second,
     sum(f.syn_packets) AS syn_packets,
     sum(f.syn_ack_packets) AS syn_ack_packets,
     sum(f.rst_packets) AS rst_packets,

@@ -57,7 +57,7 @@ func run() int {
 
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
-	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "B"}, {"_bytes", "B"},
+	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"},
 }
 
 func report(name string, value float64) error {

@@ -30,7 +30,7 @@ const attributeCoverage = `INSERT INTO %.coverage (time, received, agent, agent_
 const attributeWarnings = `INSERT INTO %.features (time, received, agent, interface, direction, interval_ms, seen_packets, seen_bytes, syn_packets, syn_ack_packets, rst_packets, new_flows, overflow_packets, sizes, gaps) VALUES
 (now64(3) - 2, now64(3), 'web-1', 'eth0', 'ingress', 1000, 100, 6000, 90, 1, 2, 80, 10, [0, 100], []),
 (now64(3) - 2, now64(3), 'web-1', 'eth0', 'egress', 500, 50, 3000, 0, 5, 3, 1, 0, [], []),
-(now64(3) - 1, now64(3), 'web-1', 'eth0', 'ingress', 1000, 1, 60, 0, 0, 0, 0, 0, [], [])`
+(now64(3) - 1, now64(3), 'web-1', 'eth0', 'ingress', 999, 1, 60, 0, 0, 0, 0, 0, [], [])`
 
 const attributeSources = `INSERT INTO %.sources (time, received, agent, addr, others, interval_ms, flows, targets, overflow_packets, overflow_bytes) VALUES
 (now64(3) - 2, now64(3), 'web-1', '192.0.2.7', false, 3000, 30, 20, 4, 240),
