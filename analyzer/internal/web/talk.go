@@ -112,17 +112,17 @@ func service(e store.Exchange) string {
 	}
 }
 
-// share writes a number of packets of e, and how much of all they are. Packets
-// that are dropped before they come to an interface are all there is of some.
+// share writes how much of all packets of e some are. Of some, all there is are
+// packets that were dropped before they came to an interface: then it is "".
 func share(e store.Exchange, packets uint64) string {
-	if e.Packets == 0 {
-		return human.Number(float64(packets))
+	switch part := human.Number(round(percent(e, packets))); {
+	case e.Packets == 0:
+		return ""
+	case part == "0":
+		return "below 0.1 %"
+	default:
+		return part + " %"
 	}
-	part := human.Number(round(percent(e, packets))) + " %"
-	if part == "0 %" {
-		part = "below 0.1 %"
-	}
-	return human.Number(float64(packets)) + " (" + part + ")"
 }
 
 func percent(e store.Exchange, packets uint64) float64 {

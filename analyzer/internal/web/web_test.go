@@ -48,7 +48,7 @@ func TestThePageShowsWhatIsWrong(t *testing.T) {
 		"2 incidents open", "SYN flood and port scan against 10.77.0.2", "40,213 connection attempts", "402 connections/s", "120 connections/s", "3.35×",
 		"dst_ip = toIPv6(&#39;10.77.0.2&#39;)", "99.99 %", "1,204 packets", "worded by qwen3-8b", "pager retrying (2×)", "pager ✓", `href="/reports/r-1119"`,
 		"rsync · backup.service · container c0ffee001122<", "[2001:db8::20]:443/tcp", "tls files.example", "nginx · pod 8d1f", "2.1 GB, 12 MB", "12 connections, 3 failed",
-		"41.5 ms", `bad" data-label="Sent again">28,000 (2 %)`, "17 (below 0.1 %)<span class=\"who\">QDISC_DROP</span>", "10.77.0.2 icmp", "Who talks, last 15 minutes", `10.77.0.2</span> rsync · backup.service <span class="dim">calls, 2.11 GB`, `10.77.0.2</span> nginx <span class="dim">serves, 40 kB`, `none<span class="who">only its drops were seen</span>`, `bad" data-label="Dropped">9<`, "of the last 10 minutes",
+		"41.5 ms", `bad" data-label="Sent again">28,000<span class="who">2 %</span>`, "17<span class=\"who\">below 0.1 % QDISC_DROP</span>", "10.77.0.2 icmp", "Who talks, last 15 minutes", `10.77.0.2</span> rsync · backup.service <span class="dim">calls, 2.11 GB`, `10.77.0.2</span> nginx <span class="dim">serves, 40 kB`, `none<span class="who">only its drops were seen</span>`, `bad" data-label="Dropped">9<`, "of the last 10 minutes",
 		"Nothing was sent again by TCP or dropped by a kernel.",
 		"1 waiting, 24.1 kB", "answered 503 Service Unavailable; 1 report waits", "Closed in the last day", `class="line" d="M0.0 `,
 	} {
