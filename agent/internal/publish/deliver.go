@@ -33,7 +33,8 @@ func (p *Publisher) deliver(ctx context.Context, js jetstream.JetStream, once bo
 			if once {
 				return
 			}
-			p.idle(ctx, rest)
+			p.look()
+			p.idle(ctx, min(rest, lookAfter))
 			continue
 		}
 		settled, err := p.attempt(ctx, js)

@@ -272,6 +272,34 @@ func TestEndWithoutNATSLeavesAllToTheNextStart(t *testing.T) {
 	}
 }
 
+func TestHealthTellsOfAnOutageWithinSeconds(t *testing.T) {
+	port, dir := freePort(t), t.TempDir()
+	s := startNATS(t, dir, port)
+	stream := streamOf(t, s, -1)
+	h := startWith(t, urlOf(port), withSpool(t.TempDir(), 1<<30))
+	h.publish(1)
+	eventually(t, "the first batch is stored", func() bool { return messages(t, stream) == 1 })
+	if err := h.Health(t.Context()); err != nil {
+		t.Fatalf("health before the outage: %v", err)
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	began := time.Now()
+	eventually(t, "health tells of it without a batch to send", func() bool { return h.Health(t.Context()) != nil })
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("health tells of it after %v", took)
+	}
+	h.publish(3)
+	eventually(t, "health tells what waits and since when", func() bool {
+		said := fmt.Sprint(h.Health(t.Context()))
+		return strings.Contains(said, "not connected to NATS; waiting batches: 3 (") && strings.Contains(said, "in the spool, 0 (0 bytes) in memory") &&
+			strings.Contains(said, "nothing delivered since "+began.UTC().Format("2006-01-02T15:"))
+	})
+	stream = streamOf(t, startNATS(t, dir, port), -1)
+	eventually(t, "health is well again", func() bool { return h.Health(t.Context()) == nil && messages(t, stream) == 4 })
+	h.finish()
+}
+
 func TestUnusableSpoolMeansMemoryAndSaysSo(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

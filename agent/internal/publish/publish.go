@@ -29,8 +29,11 @@ const (
 	ackTimeout = 5 * time.Second
 	// The pause after a failure doubles between these.
 	minPause, maxPause = 250 * time.Millisecond, 2 * time.Second
-	// staleAfter is how long messages may wait before Health complains.
-	staleAfter = 30 * time.Second
+	// staleAfter is how long nothing may go out before Health complains: a server
+	// that starts again is back before that.
+	staleAfter = 3 * time.Second
+	// lookAfter is how often the connection is looked at while nothing waits.
+	lookAfter = time.Second
 )
 
 // Config is what a publisher needs.
@@ -144,21 +147,29 @@ func (p *Publisher) Losses() []ebbwatch.Loss {
 	}
 }
 
-// Health returns why batches have not been going out for a while, or nil. It is
-// tolerable, as ops has it, if only the spool cannot be used.
+// Health returns since when and why batches do not go out, and where they wait,
+// or nil. It is tolerable, as ops has it, if only the spool cannot be used.
 func (p *Publisher) Health(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	spool := p.outbox.trouble()
 	if p.err == nil || time.Since(p.failingAt) < staleAfter {
-		if err := p.outbox.trouble(); err != nil {
-			return ops.Tolerable(fmt.Errorf("the spool cannot be used, batches would wait in memory: %w", err))
+		if spool != nil {
+			return ops.Tolerable(fmt.Errorf("the spool cannot be used, batches would wait in memory: %w", spool))
 		}
 		return nil
 	}
-	n, bytes, _ := p.queue.size()
-	disk := p.outbox.disk().Waiting
-	return fmt.Errorf("nothing delivered for %s, %d batches (%d bytes) wait on disk and %d (%d bytes) in memory: %w",
-		time.Since(p.failingAt).Round(time.Second), disk.Batches, disk.Bytes, n, bytes, p.err)
+	n, bytes, lost := p.queue.size()
+	disk := p.outbox.disk()
+	err := fmt.Errorf("nothing delivered since %s (%s): %w; waiting batches: %d (%d bytes) in the spool, %d (%d bytes) in memory",
+		p.failingAt.UTC().Format(time.RFC3339), time.Since(p.failingAt).Round(time.Second), explain(p.err), disk.Waiting.Batches, disk.Waiting.Bytes, n, bytes)
+	if given := lost.Batches + disk.Dropped.Batches; given > 0 {
+		err = fmt.Errorf("%w; %d batches were dropped since the agent's start", err, given)
+	}
+	if spool != nil {
+		err = fmt.Errorf("%w; the spool cannot be used: %w", err, spool)
+	}
+	return err
 }
 
 // Run delivers until ctx ends, and then what is left for at most FlushTimeout,
@@ -214,6 +225,18 @@ func (p *Publisher) note(delivered int, err error) {
 	}
 	if err != nil && (was == nil || delivered > 0) {
 		p.failingAt = time.Now()
+	}
+}
+
+// look notes that the connection is gone or back while there is nothing to send
+// that would tell.
+func (p *Publisher) look() {
+	connected, last := p.conn.IsConnected(), p.lastError()
+	switch {
+	case !connected && last == nil:
+		p.note(0, errDisconnected)
+	case connected && errors.Is(last, errDisconnected):
+		p.note(0, nil)
 	}
 }
 
