@@ -119,11 +119,15 @@ func advice(name string, err error) string {
 	case "tc":
 		return "nothing where tcx works; else load the modules sch_ingress and cls_bpf"
 	case "jit":
-		return "echo 1 > /proc/sys/net/core/bpf_jit_enable"
+		return "sysctl net.core.bpf_jit_enable=1 on the host itself: in another network namespace, as a container has, the setting does not show; or use a kernel built with CONFIG_BPF_JIT"
 	case "btf":
 		return "use a kernel built with CONFIG_DEBUG_INFO_BTF"
 	case "owner":
-		return "nothing where owner_scan works, but sockets that live shorter than a scan have no owner then; else mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified"
+		const without = "; without it sockets that live shorter than a scan have no owner (owner_scan finds the others)"
+		if errors.Is(err, owner.ErrNoCgroup2) {
+			return "mount one where the agent sees it, before it starts: mkdir -p /run/cgroup2 && mount -t cgroup2 none /run/cgroup2; give a container the host's /sys/fs/cgroup and the host's cgroup namespace" + without
+		}
+		return "use Linux 5.15 or later, built with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF" + without
 	case "drops":
 		return "use Linux 5.17 or later, built with CONFIG_DEBUG_INFO_BTF; the agent runs without"
 	case "owner_scan", "owner_mptcp", "owner_cgroup", "seed", "retransmits":

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -50,7 +49,7 @@ func Probe(privileged bool) []Feature {
 		{"datapath", "load this build's programs", true, with(probeLoad)},
 		{"tcx", "attach by link (Linux 6.6)", false, with(probeAttachTCX)},
 		{"tc", "attach by filter where tcx is missing", false, with(probeTC)},
-		{"jit", "run programs at full speed", false, probeJIT()},
+		{"jit", "run programs at full speed", false, with(probeJIT)},
 		{"btf", "read kernel types: owners, losses, connections of before the start", false, probeBTF()},
 	}
 }
@@ -121,13 +120,23 @@ func probeTC() error {
 	return nil
 }
 
+// errNoJIT says that the kernel interprets programs.
+var errNoJIT = errors.New("the kernel does not compile programs: it interprets them, several times slower")
+
+// probeJIT looks at what became of a program: the setting net.core.bpf_jit_enable
+// shows in the host's first network namespace only.
 func probeJIT() error {
-	b, err := os.ReadFile("/proc/sys/net/core/bpf_jit_enable")
+	prog, err := emptyProgram()
 	if err != nil {
-		return fmt.Errorf("read jit setting: %w", err)
+		return fmt.Errorf("load program: %w", err)
 	}
-	if strings.TrimSpace(string(b)) == "0" {
-		return errors.New("the compiler is off: sysctl net.core.bpf_jit_enable=1")
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return fmt.Errorf("ask about program: %w", err)
+	}
+	if _, err := info.JitedSize(); err != nil {
+		return errNoJIT
 	}
 	return nil
 }

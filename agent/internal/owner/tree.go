@@ -14,6 +14,11 @@ import (
 	"time"
 )
 
+// ErrNoCgroup2 says that this process sees no cgroup v2 hierarchy. It may be
+// mounted all the same, where these mounts do not show it: `ip netns exec` lays a
+// new /sys over it, and a container has what it was given.
+var ErrNoCgroup2 = errors.New("no cgroup v2 hierarchy is mounted where this process looks")
+
 // findCgroup2 returns where the cgroup v2 hierarchy is mounted: the mount that
 // shows most of it, whatever stands beside it.
 func findCgroup2(mountinfo io.Reader) (string, error) {
@@ -34,7 +39,7 @@ func findCgroup2(mountinfo io.Reader) (string, error) {
 		return "", fmt.Errorf("read mounts: %w", err)
 	}
 	if mount == "" {
-		return "", errors.New("no cgroup v2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+		return "", ErrNoCgroup2
 	}
 	return mount, nil
 }
