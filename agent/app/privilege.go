@@ -52,12 +52,15 @@ func (a *App) dropPrivileges() error {
 		return nil
 	}
 	if !privilege.CanDrop() { // and executed again without them
-		a.log.Info("privileges were given up before the start", "kept", privilege.Needed(a.cfg.needs()))
-		return nil
+		state, err := privilege.Read()
+		if err == nil {
+			a.log.Info("privileges given up", "kept", state.Permitted, "when", "before any program was loaded")
+		}
+		return orSwitchOff(err)
 	}
 	state, err := privilege.Drop(privilege.Needed(a.cfg.needs()))
 	if err == nil {
-		a.log.Info("privileges given up", "kept", state.Permitted)
+		a.log.Info("privileges given up", "kept", state.Permitted, "when", "once the programs were loaded")
 	}
 	return orSwitchOff(err)
 }

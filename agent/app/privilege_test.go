@@ -114,13 +114,13 @@ func TestAgentWorksOnWithWhatItKeeps(t *testing.T) {
 		env            string // one more variable
 		want           privilege.State
 	}{
-		{"root", "0", "privileges given up", all, "", privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
-		{"root, and a listener on a low port", "0", "privileges given up", all, "EBBWATCH_LISTEN=127.0.0.1:846",
+		{"root", "0", `when="once the programs were loaded"`, all, "", privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
+		{"root, and a listener on a low port", "0", `when="once the programs were loaded"`, all, "EBBWATCH_LISTEN=127.0.0.1:846",
 			privilege.State{Effective: bind, Permitted: bind, Bounding: bind, NoNewPrivs: true}},
-		{"an ordinary user with exactly three", "0", "privileges given up", exactly, "", privilege.State{Effective: three, Permitted: three, Bounding: full.Bounding, NoNewPrivs: true}},
-		{"root, linked with C", "1", "privileges were given up before the start", all, "",
+		{"an ordinary user with exactly three", "0", `when="once the programs were loaded"`, exactly, "", privilege.State{Effective: three, Permitted: three, Bounding: full.Bounding, NoNewPrivs: true}},
+		{"root, linked with C", "1", `when="before any program was loaded"`, all, "",
 			privilege.State{Effective: three, Permitted: three, Inheritable: three, Ambient: three, Bounding: three, NoNewPrivs: true}},
-		{"root, where /proc hides processes", "0", "privileges given up", &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}, "EBBWATCH_TEST_HIDEPID=1",
+		{"root, where /proc hides processes", "0", `when="once the programs were loaded"`, &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}, "EBBWATCH_TEST_HIDEPID=1",
 			privilege.State{Effective: three, Permitted: three, Bounding: three, NoNewPrivs: true}},
 		{"root, not wanted", "0", "agent starts", all, "EBBWATCH_DROP_PRIVILEGES=false", full},
 	} {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,15 +51,23 @@ With --json each line is a record under the column names of the SQL table flows;
 the last line is {"totals":{…}}: seen = recorded + overflowed + refused, packets
 and bytes. docs/replay.md describes both. The exit status is 0 only if every file
 was read to its end and the totals add up.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return errors.New("name one or more captures, - for standard input")
+			}
+			return nil
+		},
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&o.interval, "interval", DefaultConfig().DrainInterval, "capture time that one record covers at most")
-	flags.Uint32Var(&o.maxFlows, "max-flows", flowbpf.DefaultConfig().MaxFlows, "entries of a flow map, at 784 bytes of kernel memory each; fuller intervals make more records")
+	flags.Uint32Var(&o.maxFlows, "max-flows", flowbpf.DefaultConfig().MaxFlows, "entries of a flow map, at 784 bytes of kernel memory each; fuller intervals make more records; 1 to "+strconv.Itoa(flowbpf.MaxFlowsLimit))
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON lines instead of a table")
 	flags.BoolVar(&o.keepGoing, "keep-going", false, "go on with the next packet after an unknown link type, and with the next file after a broken one")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		cmd.SilenceUsage = true
+		if o.maxFlows < 1 || o.maxFlows > flowbpf.MaxFlowsLimit {
+			return fmt.Errorf("--max-flows is %d, must be 1 to %d", o.maxFlows, flowbpf.MaxFlowsLimit)
+		}
 		out := replayOutput(replay.NewText(cmd.OutOrStdout()))
 		if o.asJSON {
 			out = replay.NewJSON(cmd.OutOrStdout())

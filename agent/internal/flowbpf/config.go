@@ -90,7 +90,7 @@ const (
 
 // Limits of Config.
 const (
-	maxFlowsLimit              = 1 << 22
+	MaxFlowsLimit              = 1 << 22
 	maxInterfacesLimit         = 1 << 11 // twice as many slots have numbers below maxSlots
 	minHintBytes, maxHintBytes = 1 << 16, 1 << 28
 	maxSourcesLimit            = 1 << 20
@@ -108,8 +108,8 @@ func DefaultConfig() Config {
 
 // Validate reports the first value that is out of range, by its yaml key.
 func (c *Config) Validate() error {
-	if c.MaxFlows < 1 || c.MaxFlows > maxFlowsLimit {
-		return fmt.Errorf("max_flows is %d, must be 1 to %d", c.MaxFlows, maxFlowsLimit)
+	if c.MaxFlows < 1 || c.MaxFlows > MaxFlowsLimit {
+		return fmt.Errorf("max_flows is %d, must be 1 to %d", c.MaxFlows, MaxFlowsLimit)
 	}
 	if c.MaxInterfaces < 1 || c.MaxInterfaces > maxInterfacesLimit {
 		return fmt.Errorf("max_interfaces is %d, must be 1 to %d", c.MaxInterfaces, maxInterfacesLimit)

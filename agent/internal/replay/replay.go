@@ -42,7 +42,7 @@ const minInterval, maxInterval = 100 * time.Millisecond, 5 * time.Minute
 // Validate reports the first value out of range.
 func (c *Config) Validate() error {
 	if c.Interval < minInterval || c.Interval > maxInterval {
-		return fmt.Errorf("interval: %v is not within %v to %v", c.Interval, minInterval, maxInterval)
+		return fmt.Errorf("--interval: %v is not within %v to %v", c.Interval, minInterval, maxInterval)
 	}
 	return nil
 }
