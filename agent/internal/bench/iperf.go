@@ -61,7 +61,7 @@ func measureLoss(agent string) ([]figure, error) {
 		}
 		losses, rates = append(losses, 100*(1-got[1]/got[0])), append(rates, got[0])
 	}
-	return []figure{{"iperf_loss_percent", median(losses), "%"}, {"iperf_gbit_s", median(rates) / 1e9, "Gbit/s"}}, nil
+	return []figure{{"iperf_loss_percent", median(losses), "percent"}, {"iperf_gbit_s", median(rates) / 1e9, "Gbit/s"}}, nil
 }
 
 // iperf runs a server here and a client in the neighbour, and returns the bits

@@ -56,10 +56,10 @@ func groups() []group {
 			{Name: "datapath_overflow_spoofed_ns", Unit: "ns/packet"},
 		}, measureOverflow},
 		{[]figure{
-			{Name: "scan_20k_accounted_percent", Unit: "%"},
-			{Name: "scan_20k_targets_error_percent", Unit: "%"},
-			{Name: "scan_20k_small_map_accounted_percent", Unit: "%"},
-			{Name: "scan_20k_small_map_targets_error_percent", Unit: "%"},
+			{Name: "scan_20k_accounted_percent", Unit: "percent"},
+			{Name: "scan_20k_targets_error_percent", Unit: "percent"},
+			{Name: "scan_20k_small_map_accounted_percent", Unit: "percent"},
+			{Name: "scan_20k_small_map_targets_error_percent", Unit: "percent"},
 		}, measureScan},
 		{[]figure{{Name: "datapath_map_bytes", Unit: "bytes"}}, func(d *flowbpf.Datapath, _ int) ([][]float64, error) {
 			return [][]float64{{float64(d.MapBytes())}}, nil
