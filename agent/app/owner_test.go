@@ -57,27 +57,24 @@ func TestRecordsNameTheProcessesAndWhoOpened(t *testing.T) {
 	r.drains(2)
 	flows, _ := r.finish(ebbwatch.Counter{})
 
-	here := uint32(os.Getpid()) // the peer's sockets are in another namespace: nobody looks there
+	here := uint32(os.Getpid()) // the peer's sockets too, though in another namespace
 	for _, c := range []struct {
 		name      string
 		proto     uint8
 		src, dst  string
 		initiator ebbwatch.Initiator
-		atSrc     bool // whether the side on this host is the source
 	}{
-		{"TCP out, open before", ebbwatch.ProtoTCP, oldOut.LocalAddr().String(), "10.1.0.2:7000", ebbwatch.InitiatorSocket, true},
-		{"TCP in, open before", ebbwatch.ProtoTCP, oldIn.LocalAddr().String(), "10.1.0.1:7001", ebbwatch.InitiatorSocket, false},
-		{"TCP out", ebbwatch.ProtoTCP, newOut.LocalAddr().String(), "10.1.0.2:7000", ebbwatch.InitiatorSYN, true},
-		{"UDP out", ebbwatch.ProtoUDP, query, "10.1.0.2:7003", ebbwatch.InitiatorFirst, true},
-		{"UDP in", ebbwatch.ProtoUDP, asked, "10.1.0.1:7004", ebbwatch.InitiatorFirst, false},
+		{"TCP out, open before", ebbwatch.ProtoTCP, oldOut.LocalAddr().String(), "10.1.0.2:7000", ebbwatch.InitiatorSocket},
+		{"TCP in, open before", ebbwatch.ProtoTCP, oldIn.LocalAddr().String(), "10.1.0.1:7001", ebbwatch.InitiatorSocket},
+		{"TCP out", ebbwatch.ProtoTCP, newOut.LocalAddr().String(), "10.1.0.2:7000", ebbwatch.InitiatorSYN},
+		{"UDP out", ebbwatch.ProtoUDP, query, "10.1.0.2:7003", ebbwatch.InitiatorFirst},
+		{"UDP in", ebbwatch.ProtoUDP, asked, "10.1.0.1:7004", ebbwatch.InitiatorFirst},
 	} {
 		f := conversation(t, flows, c.proto, c.src, c.dst)
-		own := f.DstOwner
-		if c.atSrc {
-			own = f.SrcOwner
-		}
-		if f.Initiator != c.initiator || own.PID != here || !strings.HasPrefix(own.Process, "app.test") || own.UID != 0 {
-			t.Errorf("%s: initiator %v, owner %+v, want process %d", c.name, f.Initiator, own, here)
+		for side, own := range []ebbwatch.Owner{f.SrcOwner, f.DstOwner} {
+			if f.Initiator != c.initiator || own.PID != here || !strings.HasPrefix(own.Process, "app.test") || own.UID != 0 {
+				t.Errorf("%s: initiator %v, owner of side %d %+v, want process %d", c.name, f.Initiator, side, own, here)
+			}
 		}
 	}
 }

@@ -106,6 +106,11 @@ func (p *path) places(t *testing.T, what string, f *ebbwatch.Flow) {
 	if got := strings.Join(names, " "); got != p.want {
 		t.Errorf("%s: seen by %s, want %s", what, got, p.want)
 	}
+	for side, own := range []ebbwatch.Owner{f.SrcOwner, f.DstOwner} { // this process is at both ends
+		if !strings.HasPrefix(own.Process, "app.test") {
+			t.Errorf("%s: side %d belongs to %+v", what, side, own)
+		}
+	}
 	if f.NetNS != p.netns {
 		t.Errorf("%s: recorded in namespace %q, want %q", what, f.NetNS, p.netns)
 	}

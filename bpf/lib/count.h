@@ -106,18 +106,20 @@ static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff
 					 const struct ebb_packet *p, const struct ebb_frame *f,
 					 __u32 side)
 {
-	bool first, egress = f->direction == EBB_EGRESS;
-	__u64 last = flow->last_ns, coarse = ebb_now_coarse(skb);
+	bool egress = f->direction == EBB_EGRESS;
+	__u64 last = flow->last_ns, coarse = ebb_now_coarse(skb), before;
 
 	side &= 1;
 	if (ebb_replay)
 		ebb_replay_earlier(flow, skb, p, side);
-	first = !flow->side[side].packets;
+	before = flow->side[side].packets;
 	if (ebb_health && p->flags)
 		ebb_tcp_track(skb, flow, p, f->packets, side, coarse);
 	if ((ebb_owner | ebb_health) &&
-	    (first || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
-		ebb_socket_note(skb, p, flow, side | egress << 1 | (__u32)f->ip6 << 2);
+	    (before < EBB_ASKED || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
+		ebb_socket_note(skb, p, flow,
+				side | egress << 1 | (__u32)f->ip6 << 2 | (__u32)!before << 3,
+				f->place >> EBB_PLACE_SLOT);
 	ebb_hint_note(skb, p, f, flow, side);
 	ebb_count(&flow->side[side], f);
 	if (egress)

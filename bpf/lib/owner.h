@@ -142,7 +142,11 @@ static __always_inline void ebb_socket_made(struct bpf_sock *sk)
 	ebb_owner_put(pid, &owner);
 }
 
-/* The calling process binds a socket: what was known of the port is out of date. */
+/*
+ * The calling process binds a socket: what was known of the port is out of date.
+ * If it was not seen being made and is not TCP's, it is older than the programs,
+ * or the kernel's own (VXLAN, WireGuard), which is the calling process' by no means.
+ */
 static __always_inline void ebb_socket_bound(struct bpf_sock *sk)
 {
 	struct ebb_listener listener = {
@@ -151,7 +155,8 @@ static __always_inline void ebb_socket_bound(struct bpf_sock *sk)
 	};
 
 	bpf_map_delete_elem(&ebb_listeners, &listener);
-	ebb_socket_made(sk);
+	if (sk->protocol == EBB_IPPROTO_TCP)
+		ebb_socket_made(sk);
 }
 
 /* The task holds a socket: the entry of its process. */

@@ -77,7 +77,7 @@ struct ebb_side {
 	__u16 resets;
 	__u16 hint_left; /* bytes of a TLS ClientHello that are still wanted */
 	__u8 hints;	 /* payload beginnings handed to user space */
-	__u8 asked;	 /* times that its owner was looked for and not found */
+	__u8 pad;
 };
 
 struct ebb_flow {

@@ -28,6 +28,7 @@ const (
 type attachment struct {
 	links   []link.Link
 	filters []*tcFilter
+	point   objects.FlowEbbPoint
 }
 
 // Attach hooks both directions of the interface, before the programs that are
@@ -37,15 +38,22 @@ type attachment struct {
 // if somebody removed them. It returns ErrTooMany beyond MaxInterfaces. On a link layer that it does not know
 // (InfiniBand, say) everything is counted as other.
 //
+// peer tells where the other end of a veth pair is, so that the sockets there are
+// found: 1 + the id of its network namespace in the place's (IFLA_LINK_NETNSID),
+// 0 for none. For an interface that is attached already the new one counts.
+//
 // The tcx links and their programs end with the process, however it ends.
 //
 // It must be called on a thread that is in the place's network namespace, and so
 // must Detach where tc is in use.
-func (d *Datapath) Attach(place Place) error {
+func (d *Datapath) Attach(place Place, peer uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a := d.attached[place]; a != nil {
 		if a.hooked(int(place.Ifindex)) {
+			if err := d.follow(a, peer); err != nil {
+				return err
+			}
 			return ErrAttached
 		}
 		if err := d.detach(place); err != nil { // what is left of it
@@ -64,10 +72,10 @@ func (d *Datapath) Attach(place Place) error {
 	if err != nil {
 		return err
 	}
-	if err := d.register(place, linkOf(l.Attrs().EncapType)); err != nil {
+	a := &attachment{point: objects.FlowEbbPoint{Ifindex: place.Ifindex, Netns: place.NetNS, Link: linkOf(l.Attrs().EncapType), Peer: peer}}
+	if err := d.register(place, &a.point); err != nil {
 		return err
 	}
-	a := &attachment{}
 	d.attached[place] = a
 	dirs := []Direction{Ingress, Egress}
 	if l.Attrs().EncapType == "loopback" {
@@ -81,8 +89,23 @@ func (d *Datapath) Attach(place Place) error {
 	return nil
 }
 
-// register gives the interface a slot before any program can look for it.
-func (d *Datapath) register(place Place, linkType uint32) error {
+// follow changes where the other end of an attached interface is.
+func (d *Datapath) follow(a *attachment, peer uint32) error {
+	if a.point.Peer == peer {
+		return nil
+	}
+	p := a.point
+	p.Peer = peer
+	if err := d.register(Place{NetNS: p.Netns, Ifindex: p.Ifindex}, &p); err != nil {
+		return err
+	}
+	a.point = p
+	return nil
+}
+
+// register gives the interface a slot before any program can look for it, or
+// changes what stands there.
+func (d *Datapath) register(place Place, p *objects.FlowEbbPoint) error {
 	known := d.points.has(place)
 	slot, err := d.points.add(place)
 	if err != nil {
@@ -94,7 +117,7 @@ func (d *Datapath) register(place Place, linkType uint32) error {
 			return err
 		}
 	}
-	if err := d.objs.EbbPoints.Put(slot, objects.FlowEbbPoint{Ifindex: place.Ifindex, Netns: place.NetNS, Link: linkType}); err != nil {
+	if err := d.objs.EbbPoints.Put(slot, p); err != nil {
 		d.points.retire(place)
 		return fmt.Errorf("register interface %d: %w", place.Ifindex, err)
 	}

@@ -48,11 +48,11 @@ func TestAttachRefusesAndForgets(t *testing.T) {
 	modes(t, func(t *testing.T, mode AttachMode) {
 		l := newLab(t)
 		d := load(t, func(c *Config) { c.Attach, c.MaxInterfaces = mode, 1 })
-		must(t, d.Attach(here(l.index())))
-		if err := d.Attach(here(l.index())); !errors.Is(err, ErrAttached) {
+		must(t, d.Attach(here(l.index()), 0))
+		if err := d.Attach(here(l.index()), 0); !errors.Is(err, ErrAttached) {
 			t.Errorf("second attach: %v, want %v", err, ErrAttached)
 		}
-		if err := d.Attach(here(loopback)); !errors.Is(err, ErrTooMany) {
+		if err := d.Attach(here(loopback), 0); !errors.Is(err, ErrTooMany) {
 			t.Errorf("attach beyond the limit: %v, want %v", err, ErrTooMany)
 		}
 		l.up(t)
@@ -71,10 +71,10 @@ func TestAttachRefusesAndForgets(t *testing.T) {
 		if _, totals = drain(t, d); len(totals) != 0 {
 			t.Errorf("totals after the interface is forgotten: %+v", totals)
 		}
-		if err := d.Attach(here(l.index())); err == nil {
+		if err := d.Attach(here(l.index()), 0); err == nil {
 			t.Error("attached an interface that is gone")
 		}
-		must(t, d.Attach(here(loopback)))
+		must(t, d.Attach(here(loopback), 0))
 	})
 }
 
@@ -88,7 +88,7 @@ func TestCoexistsWithOtherPrograms(t *testing.T) {
 	a, err := attachTCX(l.index(), Egress, p)
 	must(t, err)
 	defer a.Close()
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	younger, p := countingProgram(t)
 	b, err := link.AttachTCX(link.TCXOptions{Interface: l.index(), Program: p, Attach: ebpf.AttachTCXIngress, Anchor: link.Tail()})
 	must(t, err)
@@ -136,7 +136,7 @@ const killedEnv = "EBBWATCH_TEST_ATTACH_AND_WAIT"
 func TestNothingStaysAttachedAfterAKill(t *testing.T) {
 	if mode := os.Getenv(killedEnv); mode != "" {
 		d := load(t, withMode(AttachMode(mode)))
-		must(t, d.Attach(here(loopback)))
+		must(t, d.Attach(here(loopback), 0))
 		fmt.Println("attached")
 		time.Sleep(time.Minute)
 		return
@@ -167,7 +167,7 @@ func TestNothingStaysAttachedAfterAKill(t *testing.T) {
 		if n := hooked(t, mode); n != 0 {
 			t.Errorf("%d filters after the next start, want 0", n)
 		}
-		must(t, d.Attach(here(loopback)))
+		must(t, d.Attach(here(loopback), 0))
 		if n := hooked(t, mode); n != 1 {
 			t.Errorf("%d filters after attaching anew, want 1", n)
 		}

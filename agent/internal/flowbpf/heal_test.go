@@ -18,13 +18,13 @@ func TestInterfaceWithTheIndexOfAnotherIsAttachedAnew(t *testing.T) {
 		l := newLab(t)
 		d := load(t, withMode(mode))
 		index := l.index()
-		must(t, d.Attach(here(index)))
+		must(t, d.Attach(here(index), 0))
 		must(t, netlink.LinkDel(l.link))
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.Index = "ebbnear", index
 		must(t, netlink.LinkAdd(&netlink.Ifb{LinkAttrs: attrs}))
-		must(t, d.Attach(here(index)))
-		if err := d.Attach(here(index)); !errors.Is(err, ErrAttached) {
+		must(t, d.Attach(here(index), 0))
+		if err := d.Attach(here(index), 0); !errors.Is(err, ErrAttached) {
 			t.Errorf("attached twice: %v", err)
 		}
 		for _, dir := range []Direction{Ingress, Egress} {
@@ -38,9 +38,9 @@ func TestInterfaceWithTheIndexOfAnotherIsAttachedAnew(t *testing.T) {
 func TestHooksThatSomebodyRemovedAreMadeAnew(t *testing.T) {
 	l := newLab(t)
 	d := load(t, withMode(AttachTC))
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	must(t, netlink.QdiscDel(clsact(l.index())))
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	if n := ours(t, AttachTC, l.index(), Ingress) + ours(t, AttachTC, l.index(), Egress); n != 2 {
 		t.Errorf("%d filters, want 2", n)
 	}
@@ -69,10 +69,10 @@ func TestForgetLeavesOtherNamespacesAlone(t *testing.T) {
 	modes(t, func(t *testing.T, mode AttachMode) {
 		l := newLab(t)
 		d := load(t, withMode(mode))
-		must(t, d.Attach(here(loopback)))
+		must(t, d.Attach(here(loopback), 0))
 		there := Place{NetNS: 7, Ifindex: loopback}
 		var err error
-		l.inFar(t, func() { err = d.Attach(there) })
+		l.inFar(t, func() { err = d.Attach(there, 0) })
 		must(t, err)
 		must(t, d.Forget(7))
 		must(t, d.Forget(7))
@@ -100,8 +100,8 @@ func TestStaleFiltersOfANamespaceAreRemoved(t *testing.T) {
 	l.inFar(t, func() {
 		far, err := netlink.LinkByName("ebbfar")
 		must(t, err)
-		must(t, before.Attach(Place{NetNS: 1, Ifindex: uint32(far.Attrs().Index)}))
-		must(t, after.Attach(Place{NetNS: 1, Ifindex: loopback}))
+		must(t, before.Attach(Place{NetNS: 1, Ifindex: uint32(far.Attrs().Index)}, 0))
+		must(t, after.Attach(Place{NetNS: 1, Ifindex: loopback}, 0))
 		if n := ours(t, AttachTC, far.Attrs().Index, Ingress); n != 0 {
 			t.Errorf("%d stale filters, want 0", n)
 		}
@@ -128,7 +128,7 @@ func TestLoadingForANamespaceTakesMoments(t *testing.T) {
 	needTCX(t)
 	l.inFar(t, func() {
 		start := time.Now()
-		must(t, d.Attach(Place{NetNS: 1, Ifindex: loopback}))
+		must(t, d.Attach(Place{NetNS: 1, Ifindex: loopback}, 0))
 		took := time.Since(start)
 		t.Logf("the first attach in a namespace took %s", took)
 		if took > 20*time.Second {
@@ -158,7 +158,7 @@ func coexist(t *testing.T, priority uint16) {
 		return m
 	}
 	older := other("older", Egress, priority)
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	younger := other("younger", Ingress, 60000)
 	l.up(t)
 	frame := ether(typeIP4, ip4{proto: protoUDP}.with(udp(1, 2, 3)))
@@ -195,7 +195,7 @@ func TestFirstPriorityTakenByAnotherKindOfFilterIsNoHindrance(t *testing.T) {
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.index(), Parent: Egress.tcParent(), Handle: 1, Priority: 1, Protocol: unix.ETH_P_IP},
 		Fd:          p.FD(), Name: "older", DirectAction: true,
 	}))
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	if n := ours(t, AttachTC, l.index(), Egress); n != 1 {
 		t.Errorf("%d filters, want 1", n)
 	}

@@ -171,7 +171,7 @@ func TestAConnectionThatReturnsToACPUSendsNothingAgain(t *testing.T) {
 	cpus := twoCPUs(t)
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(loopback)))
+	must(t, d.Attach(here(loopback), 0))
 	l.up(t)
 	tl, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(t, err)

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
 // TestRun is a request to push one frame through a program of the datapath
@@ -53,14 +55,14 @@ func (d *Datapath) Pretend(ifindex uint32, ip bool) error {
 	if d.attached[place] != nil {
 		return ErrAttached
 	}
-	linkType := uint32(linkEthernet)
+	a := &attachment{point: objects.FlowEbbPoint{Ifindex: ifindex, Link: linkEthernet}}
 	if ip {
-		linkType = linkIP
+		a.point.Link = linkIP
 	}
-	if err := d.register(place, linkType); err != nil {
+	if err := d.register(place, &a.point); err != nil {
 		return err
 	}
-	d.attached[place] = &attachment{}
+	d.attached[place] = a
 	return nil
 }
 

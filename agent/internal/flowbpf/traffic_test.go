@@ -20,7 +20,7 @@ func TestAttachedInterfaceAgreesWithTheKernelsStatistics(t *testing.T) {
 	modes(t, func(t *testing.T, mode AttachMode) {
 		l := newLab(t)
 		d := load(t, func(c *Config) { c.Attach, c.MaxFlows = mode, 300 })
-		must(t, d.Attach(here(l.index())))
+		must(t, d.Attach(here(l.index()), 0))
 		l.up(t)
 		l.sink(t)
 
@@ -78,7 +78,7 @@ func TestAttachedInterfaceAgreesWithTheKernelsStatistics(t *testing.T) {
 func TestSegmentsOfABulkTransferAreCounted(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	l.up(t)
 	l.sink(t)
 	const payload = 8 << 20
@@ -153,7 +153,7 @@ func outSegments(t *testing.T) (out, retransmitted uint64) {
 func TestTagsInMetadataAndDataAreFoundAndCounted(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	l.up(t)
 	p := ip4{proto: protoUDP}.with(udp(1000, 2000, 100))
 	plain := ether(typeIP4, p)
@@ -220,7 +220,7 @@ func TestInterfacesWithoutLinkLayerHeader(t *testing.T) {
 			_ = f.Close()
 		}
 	})
-	must(t, d.Attach(here(tun.Index)))
+	must(t, d.Attach(here(tun.Index), 0))
 	l.up(t)
 	must(t, address("ebbtun", net.IPv4(10, 80, 0, 1)))
 	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(10, 80, 0, 9), Port: 7})
@@ -246,7 +246,7 @@ func TestInterfacesWithoutLinkLayerHeader(t *testing.T) {
 func TestLoopbackCountsEachPacketOnce(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(loopback)))
+	must(t, d.Attach(here(loopback), 0))
 	l.up(t)
 	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9})
 	must(t, err)

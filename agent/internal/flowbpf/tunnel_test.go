@@ -101,7 +101,7 @@ func nested(times int, p []byte) []byte {
 func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	l.up(t)
 	l.inFar(t, func() { must(t, vxlanDevice(nearIP, net.IPv4(10, 78, 0, 2))) })
 	must(t, vxlanDevice(farIP, net.IPv4(10, 78, 0, 1)))
@@ -158,7 +158,7 @@ func TestVXLANOfTheKernelIsCountedAsOnTheWire(t *testing.T) {
 func TestVXLANSuperPacketsThatComeInAreCounted(t *testing.T) {
 	l := newLab(t)
 	d := load(t, nil)
-	must(t, d.Attach(here(l.index())))
+	must(t, d.Attach(here(l.index()), 0))
 	l.up(t)
 	must(t, vxlanDevice(farIP, net.IPv4(10, 78, 0, 1)))
 	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: 7})

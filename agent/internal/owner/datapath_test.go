@@ -21,7 +21,7 @@ func TestEntriesOfTheDatapathHaveTheOwnersOfBothSides(t *testing.T) {
 	w := Open(d.Sockets(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(func() { must(t, w.Close()) })
 	losstest.Need(t, w.features[0].Err == nil, fmt.Sprintf("%s: %v", w.features[0].Name, w.features[0].Err))
-	must(t, d.Attach(flowbpf.Place{Ifindex: losstest.Loopback}))
+	must(t, d.Attach(flowbpf.Place{Ifindex: losstest.Loopback}, 0))
 	for _, proto := range []string{"tcp", "udp"} {
 		for _, address := range []string{"127.0.0.1", "[::1]"} {
 			server := start(t, "ebb"+proto+"server", proto+"server", address+":0", nil)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -27,6 +29,7 @@ const (
 	roleVariable = "EBBWATCH_TEST_ROLE"
 	toVariable   = "EBBWATCH_TEST_TO"
 	userVariable = "EBBWATCH_TEST_USER"
+	netVariable  = "EBBWATCH_TEST_NETNS" // a file
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +51,33 @@ func play(role, to string) error {
 			return err
 		}
 	}
+	if path := os.Getenv(netVariable); path != "" {
+		runtime.LockOSThread() // sockets are made on this thread
+		space, err := netns.GetFromPath(path)
+		if err != nil {
+			return err
+		}
+		if err := netns.Set(space); err != nil {
+			return err
+		}
+	}
 	switch role {
+	case "udpsend": // waits for nothing
+		c, err := net.Dial("udp", to)
+		if err != nil {
+			return err
+		}
+		fmt.Println(port(c.LocalAddr()))
+		_, err = c.Write([]byte{1})
+		return err
+	case "udpsink":
+		p, err := net.ListenPacket("udp", to)
+		if err != nil {
+			return err
+		}
+		fmt.Println(port(p.LocalAddr()))
+		_, err = io.Copy(io.Discard, os.Stdin)
+		return err
 	case "tcp", "udp": // sends a byte, waits for one
 		c, err := net.DialTimeout(role, to, 5*time.Second)
 		if err != nil {

@@ -23,6 +23,7 @@ type device struct {
 	master       flowbpf.Place // the bridge or bond that it is a port of
 	lower        flowbpf.Place // what its packets pass below it: a VLAN's parent
 	peer         flowbpf.Place // the other end of a pair
+	peerSpace    uint32        // 1 + the id of its network namespace in this one, 0 if it is this one
 }
 
 // devices returns the interfaces of the namespace of that number. resolve gives
@@ -53,7 +54,11 @@ func (d *device) tie(l netlink.Link, resolve func(int) (uint32, bool)) {
 	if v, ok := l.(*netlink.Vxlan); ok {
 		other.Ifindex = uint32(v.VtepDevIndex)
 	}
+	pair := d.kind == "veth" || d.kind == "netkit"
 	if a.NetNsID >= 0 {
+		if pair {
+			d.peerSpace = uint32(a.NetNsID) + 1
+		}
 		n, ok := resolve(a.NetNsID)
 		if !ok {
 			return
@@ -62,7 +67,7 @@ func (d *device) tie(l netlink.Link, resolve func(int) (uint32, bool)) {
 	}
 	switch {
 	case other.Ifindex == 0 || other == d.place:
-	case d.kind == "veth" || d.kind == "netkit":
+	case pair:
 		d.peer = other
 	default:
 		d.lower = other

@@ -127,20 +127,30 @@ func plug(t *testing.T, near, far, path string) {
 	l, err := netlink.LinkByName(near)
 	must(t, err)
 	must(t, netlink.LinkSetUp(l))
+	inside(t, f, func() error { return setUp(far) })
+}
+
+// inside runs f in a namespace.
+func inside(t *testing.T, space *os.File, f func() error) {
+	t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread()
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		if err := unix.Setns(int(space.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- err
 			return
 		}
-		l, err := netlink.LinkByName(far)
-		if err == nil {
-			err = netlink.LinkSetUp(l)
-		}
-		done <- err
+		done <- f()
 	}()
 	must(t, <-done)
+}
+
+func setUp(name string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(l)
 }
 
 func remove(t *testing.T, name string) {

@@ -37,9 +37,10 @@ const (
 // Attacher is what the interfaces are attached to: a *flowbpf.Datapath. What
 // an interface counted before Detach or Forget must come with the next drain.
 type Attacher interface {
-	// Attach returns flowbpf.ErrAttached if the interface is attached already and
-	// nothing is to be done, flowbpf.ErrTooMany if there is no room.
-	Attach(flowbpf.Place) error
+	// Attach returns flowbpf.ErrAttached if the interface is attached already,
+	// flowbpf.ErrTooMany if there is no room. peer is 1 + the id of the network
+	// namespace of a pair's other end, 0 for none; it can change.
+	Attach(place flowbpf.Place, peer uint32) error
 	Detach(flowbpf.Place) error
 	// Forget lets go of a network namespace that is gone.
 	Forget(netns uint32) error

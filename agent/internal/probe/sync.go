@@ -110,18 +110,18 @@ func (p *Probe) apply(s *space, wanted map[flowbpf.Place]string, deadline time.T
 	if len(have) == 0 && (len(want) == 0 || s.number != 0 && time.Now().After(deadline)) {
 		return
 	}
-	present := make(map[flowbpf.Place]bool, len(s.devices))
+	present := make(map[flowbpf.Place]*device, len(s.devices))
 	for i := range s.devices {
-		present[s.devices[i].place] = true
+		present[s.devices[i].place] = &s.devices[i]
 	}
 	err := p.world.enter(s, func() error {
 		for _, place := range have {
 			if _, ok := wanted[place]; !ok {
-				p.detach(place, present[place])
+				p.detach(place, present[place] != nil)
 			}
 		}
 		for _, place := range want {
-			p.attach(place, wanted[place], s.name)
+			p.attach(present[place], s.name)
 		}
 		return nil
 	})
@@ -178,7 +178,8 @@ func (p *Probe) placesIn(number uint32) []flowbpf.Place {
 }
 
 // attach is called without mu: programs are loaded and drains waited for.
-func (p *Probe) attach(place flowbpf.Place, name, netns string) {
+func (p *Probe) attach(d *device, netns string) {
+	place, name := d.place, d.name
 	p.mu.Lock()
 	was, attached := p.attached[place]
 	before, again := p.failed[place]
@@ -189,7 +190,7 @@ func (p *Probe) attach(place flowbpf.Place, name, netns string) {
 	if was != name { // before the first packet can be drained
 		p.names.set(place, name, netns)
 	}
-	err := p.datapath.Attach(place)
+	err := p.datapath.Attach(place, d.peerSpace)
 	log := p.log.With("interface", p.names.get(place), "ifindex", place.Ifindex)
 	if netns != "" {
 		log = log.With("netns", netns)

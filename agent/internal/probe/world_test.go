@@ -26,14 +26,16 @@ type hooks struct {
 	t         *testing.T
 	mu        sync.Mutex
 	attached  map[flowbpf.Place]string // the interface's name there
+	peers     map[flowbpf.Place]uint32 // as told last
 	forgotten []uint32
 	room      int // 0 is any
 }
 
-func (h *hooks) Attach(p flowbpf.Place) error {
+func (h *hooks) Attach(p flowbpf.Place, peer uint32) error {
 	l, err := netlink.LinkByIndex(int(p.Ifindex))
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.peers[p] = peer
 	if err != nil {
 		delete(h.attached, p) // as the datapath does, whose hooks are gone with the interface
 		return err
@@ -80,13 +82,17 @@ func (h *hooks) watched(p *Probe) string {
 	return strings.Join(list, " ")
 }
 
+func newHooks(t *testing.T) *hooks {
+	return &hooks{t: t, attached: make(map[flowbpf.Place]string), peers: make(map[flowbpf.Place]uint32)}
+}
+
 func everywhere(t *testing.T, cfg Config) (*Probe, *hooks, *prometheus.Registry) {
 	t.Helper()
 	cfg.Namespaces, cfg.MaxNamespaces = true, max(cfg.MaxNamespaces, 1)
 	if cfg.MaxNamespaces == 1 {
 		cfg.MaxNamespaces = 100
 	}
-	h := &hooks{t: t, attached: make(map[flowbpf.Place]string)}
+	h := newHooks(t)
 	reg := prometheus.NewRegistry()
 	p := New(cfg, h, reg, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	return p, h, reg

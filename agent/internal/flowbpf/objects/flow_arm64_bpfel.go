@@ -138,7 +138,7 @@ type FlowEbbSide struct {
 	Resets      uint16
 	HintLeft    uint16
 	Hints       uint8
-	Asked       uint8
+	Pad         uint8
 }
 
 type FlowEbbSocket struct {
