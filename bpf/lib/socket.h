@@ -78,7 +78,8 @@ static __always_inline void ebb_socket_sends(struct __sk_buff *skb, const struct
 		return;
 	if (ebb_owner && !side->pid)
 		side->pid = ebb_socket_pid(sk);
-	if (ebb_health && proto == EBB_IPPROTO_TCP) {
+	/* A raw socket can be of this protocol, too. */
+	if (ebb_health && proto == EBB_IPPROTO_TCP && sk->type != EBB_SOCK_RAW) {
 		tcp = bpf_tcp_sock(sk);
 		if (tcp && tcp->srtt_us)
 			side->kernel_rtt = tcp->srtt_us >> 3;
