@@ -178,8 +178,9 @@ func (l *lab) talk(from, to *container, proto, address string, decoys ...*contai
 		serve = "udpsink"
 	}
 	server := to.start(l, "ebbserver", serve, wildcard(address)+":0")
+	defer server.wait(l)       // others may want the port
 	for _, d := range decoys { // the same port, elsewhere
-		d.start(l, "ebbdecoy", serve, fmt.Sprintf("%s:%d", wildcard(address), server.port))
+		defer d.start(l, "ebbdecoy", serve, fmt.Sprintf("%s:%d", wildcard(address), server.port)).wait(l)
 	}
 	client := from.start(l, "ebbclient", proto, netip.AddrPortFrom(netip.MustParseAddr(address), server.port).String())
 	client.wait(l)
@@ -279,12 +280,14 @@ func TestANeighbourThatForwardsReceivesNothing(t *testing.T) {
 	for _, proto := range []string{"tcp", "udp"} {
 		for _, address := range []string{"10.2.0.2", "fd00:2::2"} {
 			server := end.start(l, "ebbserver", proto+"server", wildcard(address)+":0")
-			router.start(l, "ebbdecoy", proto+"server", fmt.Sprintf("%s:%d", wildcard(address), server.port))
+			decoy := router.start(l, "ebbdecoy", proto+"server", fmt.Sprintf("%s:%d", wildcard(address), server.port))
 			client := start(t, "ebbclient", proto, netip.AddrPortFrom(netip.MustParseAddr(address), server.port).String(), nil)
 			client.wait(t)
 			if pids := l.pids(); pids[client.port] != client.pid() || pids[server.port] != 0 {
 				t.Errorf("%s to %s: client %d, want %d; server %d, want none", proto, address, pids[client.port], client.pid(), pids[server.port])
 			}
+			server.wait(l)
+			decoy.wait(l)
 		}
 	}
 }
