@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -48,26 +49,17 @@ const (
 // traffic that several agents saw, the agent that saw the most counts, and each
 // may tell a side's process.
 func (s *Store) Exchanges(ctx context.Context, from, to time.Time, by Order, limit int) ([]Exchange, error) {
-	chosen := `
-SELECT src_ip, dst_ip, dst_port, proto
-FROM flows_1m
-WHERE minute >= toStartOfMinute(` + at("from") + `) AND minute < ` + at("to") + `
-GROUP BY agent, src_ip, dst_ip, dst_port, proto
-ORDER BY sum(src_bytes + dst_bytes) DESC
-LIMIT 1 BY src_ip, dst_ip, dst_port, proto
-LIMIT {limit:UInt32}`
-	order := "max(sb + db)"
+	// The heavy ones are found in bounded memory (filtered space saving), and then
+	// counted exactly; more than wanted, for several agents may see one.
+	table, within, weight, order := "flows_1m", "minute >= toStartOfMinute("+at("from")+") AND minute < "+at("to"), "src_bytes + dst_bytes", "max(sb + db)"
 	if by == ByLosses {
-		chosen = `
-SELECT src_ip, dst_ip, dst_port, proto
-FROM flows
-WHERE ` + inWindow + ` AND (src_retransmits > 0 OR dst_retransmits > 0 OR src_drops > 0 OR dst_drops > 0)
-GROUP BY agent, src_ip, dst_ip, dst_port, proto
-ORDER BY sum(src_retransmits + dst_retransmits + src_drops + dst_drops) DESC
-LIMIT 1 BY src_ip, dst_ip, dst_port, proto
-LIMIT {limit:UInt32}`
-		order = "max(lost + dropped)"
+		weight, order = "src_retransmits + dst_retransmits + src_drops + dst_drops", "max(lost + dropped)"
+		table, within = "flows", inWindow+" AND (src_retransmits > 0 OR dst_retransmits > 0 OR src_drops > 0 OR dst_drops > 0)"
 	}
+	limit = min(max(limit, 1), 1000)
+	chosen := fmt.Sprintf(`
+SELECT t.1, t.2, t.3, t.4
+FROM (SELECT arrayJoin(topKWeighted(%d)((src_ip, dst_ip, dst_port, proto), toUInt64(%s))) AS t FROM %s WHERE %s)`, 2*limit, weight, table, within)
 	query := `
 SELECT src_ip, dst_ip, dst_port, proto,
     max(client.1), max(client.2), max(client.3), max(client.4), max(server.1), max(server.2), max(server.3), max(server.4),
@@ -90,9 +82,10 @@ FROM
     GROUP BY agent, src_ip, dst_ip, dst_port, proto
 )
 GROUP BY src_ip, dst_ip, dst_port, proto
-ORDER BY ` + order + ` DESC, src_ip, dst_ip, dst_port`
+ORDER BY ` + order + ` DESC, src_ip, dst_ip, dst_port
+LIMIT {limit:UInt32}`
 	var list []Exchange
-	err := s.query(ctx, query, params{"from": from, "to": to, "limit": min(max(limit, 1), 1000)}, func(r driver.Rows) error {
+	err := s.query(ctx, query, params{"from": from, "to": to, "limit": limit}, func(r driver.Rows) error {
 		var (
 			c        Exchange
 			src, dst address
