@@ -52,7 +52,11 @@ func TestRealTrafficBecomesExactRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.drains(2) // between the life of the connections and the end
-	if health := r.get("/healthz"); strings.Count(health, `"ok"`) != 3 {
+	health := r.get("/healthz")
+	for deadline := time.Now().Add(10 * time.Second); strings.Contains(health, "not listed yet") && time.Now().Before(deadline); health = r.get("/healthz") {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if strings.Count(health, `"ok"`) != 3 {
 		t.Errorf("health: %s", health)
 	}
 	flows, seen := r.finish(ebbwatch.Counter{})
