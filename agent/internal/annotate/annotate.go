@@ -74,6 +74,11 @@ type Annotator struct {
 	late    map[trace.Key]trace.Loss // of the interval before, without a record so far
 	records int                      // without packets, of the drain
 
+	// Losses are drained some milliseconds after the packets: segments that were
+	// sent again in between are told now, and are among the packets of the next
+	// interval. Those of this one, and of the one before, by side.
+	ahead, due map[flowbpf.Key][2]uint32
+
 	mu     sync.Mutex // guards what follows
 	parser l7.Parser
 	talks  map[flowbpf.Key]*talk
@@ -167,6 +172,7 @@ func (a *Annotator) Begin() {
 	if a.from.Losses == nil {
 		return
 	}
+	a.ahead, a.due = make(map[flowbpf.Key][2]uint32), a.ahead
 	losses, err := a.from.Losses.Drain()
 	if err != nil {
 		a.failed.Inc()
@@ -200,8 +206,10 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	a.own(&r.DstOwner)
 	k := r.Key
 	k.Tunnel, k.TunnelID = 0, 0 // the stack knows the packets inside only
-	if loss, ok := a.take(k); ok {
-		suffer(r, &loss)
+	loss, lost := a.take(k)
+	if _, due := a.due[k]; lost || due {
+		a.suffer(r, k, &loss)
+		delete(a.due, k)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -228,16 +236,23 @@ func (a *Annotator) take(k flowbpf.Key) (sum trace.Loss, any bool) {
 	return sum, any
 }
 
-// suffer puts losses into a record. What a socket says that it sent again is
-// more exact than what was seen of it, unless it was seen to be more: on the way
-// of a forwarded packet others may repeat it.
-func suffer(r *conn.Record, loss *trace.Loss) {
+// suffer puts the losses of k into a record. What a socket says that it sent
+// again is more exact than what was seen of it, unless it was seen to be more: on
+// the way of a forwarded packet others may repeat it.
+func (a *Annotator) suffer(r *conn.Record, k flowbpf.Key, loss *trace.Loss) {
+	due := a.due[k]
+	var ahead [2]uint32
 	for side, h := range [2]*ebbwatch.Health{&r.SrcHealth, &r.DstHealth} {
 		i := int(r.Src) ^ side
 		h.Drops = clip(loss.Drops[i])
-		h.Retransmits = max(h.Retransmits, clip(loss.Retransmits[i]))
+		seen := h.Retransmits - min(h.Retransmits, due[i])
+		h.Retransmits = max(seen, clip(loss.Retransmits[i]))
+		ahead[i] = h.Retransmits - seen
 	}
 	r.DropReason = loss.Reason
+	if ahead != [2]uint32{} {
+		a.ahead[k] = ahead
+	}
 }
 
 // loopback reports whether a conversation stays on its host.
@@ -262,13 +277,13 @@ func (a *Annotator) own(o *ebbwatch.Owner) {
 
 // End implements drain.Annotator: it tells of packets that were dropped before
 // any interface saw them, and forgets what was told. Losses are drained some
-// milliseconds after the packets: what belongs to no conversation waits for the
-// next drain, in which it may begin.
+// milliseconds after the packets: what belongs to no conversation, and what was
+// sent again of one without a record, waits for the next drain.
 func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
 	late := make(map[trace.Key]trace.Loss)
 	a.records = 0
 	for k, loss := range a.losses {
-		if _, waited := a.late[k]; waited || !k.Unplaced && a.from.Conversations.Known(k.Key) {
+		if _, waited := a.late[k]; waited || !k.Unplaced && loss.Drops != [2]uint64{} && a.from.Conversations.Known(k.Key) {
 			a.tell(k, &loss, emit)
 		} else {
 			late[k] = loss
@@ -312,6 +327,6 @@ func (a *Annotator) tell(k trace.Key, loss *trace.Loss, emit func(*ebbwatch.Flow
 		sender = 1
 	}
 	r := a.from.Conversations.Bare(k.Key, sender)
-	suffer(r, loss)
+	a.suffer(r, k.Key, loss)
 	emit(&r.Flow)
 }

@@ -154,3 +154,55 @@ func TestNothingWaitsAfterTheLastDrain(t *testing.T) {
 		t.Errorf("%+v, and %v unplaced", bare, testutil.ToFloat64(a.unplaced))
 	}
 }
+
+// Each step is a drain: what headers and tracepoints say that the sides of a
+// conversation sent again, and what its record has to tell.
+func TestEachSegmentThatIsSentAgainIsToldOnce(t *testing.T) {
+	type step struct {
+		silent        bool // no record in this drain
+		drops         uint64
+		seen          [2]uint32 // source, destination
+		traced, tells [2]uint64
+	}
+	for name, steps := range map[string][]step{
+		"both agree": {{seen: [2]uint32{3, 1}, traced: [2]uint64{3, 1}, tells: [2]uint64{3, 1}}, {}},
+		"traced in one interval, seen in the next": {
+			{traced: [2]uint64{2, 1}, tells: [2]uint64{2, 1}}, {seen: [2]uint32{2, 1}}, {seen: [2]uint32{2, 1}, tells: [2]uint64{2, 1}},
+		},
+		"some in each, with new ones": {
+			{seen: [2]uint32{5, 0}, traced: [2]uint64{7, 0}, tells: [2]uint64{7, 0}},
+			{seen: [2]uint32{4, 0}, traced: [2]uint64{3, 0}, tells: [2]uint64{3, 0}},
+			{seen: [2]uint32{1, 0}, tells: [2]uint64{0, 0}},
+		},
+		"only the packets of somebody else's socket": {{seen: [2]uint32{0, 4}, tells: [2]uint64{0, 4}}, {seen: [2]uint32{0, 4}, tells: [2]uint64{0, 4}}},
+		"traced without a record, then seen":         {{silent: true, traced: [2]uint64{1, 0}}, {seen: [2]uint32{1, 0}, tells: [2]uint64{1, 0}}, {}},
+		"traced without a record, never seen":        {{silent: true, traced: [2]uint64{1, 0}}, {tells: [2]uint64{1, 0}}, {}},
+		"told without packets, then seen":            {{silent: true, drops: 1, traced: [2]uint64{2, 0}, tells: [2]uint64{2, 0}}, {seen: [2]uint32{2, 0}}},
+		"seen an interval too late":                  {{traced: [2]uint64{1, 0}, tells: [2]uint64{1, 0}}, {silent: true}, {seen: [2]uint32{1, 0}, tells: [2]uint64{1, 0}}},
+	} {
+		for src := range uint8(2) {
+			k := key("10.0.0.1", "10.0.0.2", 1)
+			from := &kernel{known: map[flowbpf.Key]bool{k: true}}
+			a := New(Sources{Hints: from, Losses: from, Conversations: from}, prometheus.NewRegistry(), slog.Default())
+			for i, s := range steps {
+				loss := trace.Loss{Retransmits: [2]uint64{s.traced[src], s.traced[1-src]}}
+				loss.Drops[src] = s.drops
+				if from.losses = nil; loss != (trace.Loss{}) {
+					from.losses = map[trace.Key]trace.Loss{{Key: k}: loss}
+				}
+				a.Begin()
+				var f ebbwatch.Flow
+				if !s.silent {
+					r := conn.Record{Key: k, Src: src}
+					r.SrcHealth.Retransmits, r.DstHealth.Retransmits = s.seen[0], s.seen[1]
+					a.Annotate(&r)
+					f = r.Flow
+				}
+				a.End(func(bare *ebbwatch.Flow) { f = *bare })
+				if got := [2]uint64{uint64(f.SrcHealth.Retransmits), uint64(f.DstHealth.Retransmits)}; got != s.tells {
+					t.Errorf("%s, from side %d: drain %d tells %v, want %v", name, src, i, got, s.tells)
+				}
+			}
+		}
+	}
+}
