@@ -40,10 +40,13 @@ type Config struct {
 	Replay bool `yaml:"-"`
 	// NoFeatures leaves out what Glances reads, and its cost.
 	NoFeatures bool `yaml:"-"`
+	// SketchSeed is the key of the hash by which targets are counted. Zero, as it
+	// must be but in tests, is a random one: who knows it can choose targets that
+	// are not counted.
+	SketchSeed [2]uint64 `yaml:"-"`
 
 	// For tests: force the general parser, or entries that all CPUs share.
 	generalParser, sharedEntries bool
-	sketchSeed                   [2]uint64 // random if zero
 }
 
 // Tunnels are UDP destination ports of encapsulations.

@@ -174,7 +174,7 @@ func (d *Datapath) sizeWarnings(spec *ebpf.CollectionSpec) error {
 	spec.Maps[objects.FlowMapEbbSources].InnerMap.MaxEntries = d.cfg.MaxSources
 	spec.Maps[objects.FlowMapEbbCrowd].MaxEntries = 2 * uint32(d.cpus)
 	spec.Maps[objects.FlowMapEbbFeatures].MaxEntries = uint32(d.cpus) * d.points.slots() * 2
-	seed := d.cfg.sketchSeed
+	seed := d.cfg.SketchSeed
 	if seed == [2]uint64{} {
 		var b [16]byte
 		_, _ = rand.Read(b[:]) // never fails
