@@ -34,6 +34,9 @@ type Envelope struct {
 	// batches of that run from 1, so that gaps are visible downstream.
 	Boot     string
 	Sequence uint64
+	// Last says that the run ended in order with this batch: everything that it
+	// counted is in this batch and those before it.
+	Last bool
 	// Time is when the drain ended, to the microsecond; IntervalMS the length of
 	// the interval that the batch covers.
 	Time       time.Time

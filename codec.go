@@ -34,6 +34,7 @@ const (
 	fieldStrings
 	fieldFeatures
 	fieldSources
+	fieldLast = 200
 )
 
 // Encoder turns batches into messages. It is not safe for concurrent use.
@@ -112,6 +113,7 @@ func appendBatch(dst []byte, b *Batch) []byte {
 	for i := range b.Sources {
 		dst = appendMessage(dst, fieldSources, func(dst []byte) []byte { return appendSource(dst, &b.Sources[i]) })
 	}
+	dst = appendUint(dst, fieldLast, uint64(boolByte(b.Last)))
 	dst = appendUint(dst, fieldFlows, uint64(b.Len()))
 	n4 := 0
 	for n4 < len(b.Addrs) && b.Addrs[n4].Is4() {
@@ -277,6 +279,8 @@ func parseBatch(raw []byte, b *Batch) error {
 			return parseFeature(data, b)
 		case fieldSources:
 			return parseSource(data, b)
+		case fieldLast:
+			b.Last = value != 0
 		case fieldFlows:
 			flows = value
 		case fieldAddresses4:

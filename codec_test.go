@@ -145,6 +145,7 @@ func golden(t *testing.T, build func() *Batch, file string) {
 // that was added since.
 func fullBatch() *Batch {
 	b := goldenBatch()
+	b.Last = true
 	b.Attach[0].NetNS, b.Attach[0].Skipped = "blue", Counter{5, 500}
 	b.Attach[0].Reasons = []Loss{{"not_ip", 2}, {"truncated", 1}}
 	b.Features = []Feature{{

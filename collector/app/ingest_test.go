@@ -54,7 +54,7 @@ func everyColumn(t *testing.T, ch *chtest.Server) {
 	b.run()
 	start := time.Now().Add(-10 * time.Second).UTC().Truncate(time.Millisecond)
 	batch := b.envelope("web-1")
-	batch.AgentVersion = "v9.8.7"
+	batch.AgentVersion, batch.Last = "v9.8.7", true
 	batch.Time = start.Add(5 * time.Second)
 	batch.Attach = []ebbwatch.AttachPoint{
 		{Interface: "eth0", Seen: ebbwatch.Counter{Packets: 100, Bytes: 1000}, Recorded: ebbwatch.Counter{Packets: 90, Bytes: 900}, Overflow: ebbwatch.Counter{Packets: 7, Bytes: 70}, Other: ebbwatch.Counter{Packets: 3, Bytes: 30}},
@@ -91,8 +91,8 @@ func everyColumn(t *testing.T, ch *chtest.Server) {
 	if got != want {
 		t.Errorf("flows hold\n%s\nwant\n%s", got, want)
 	}
-	got = ch.Query(t, "SELECT time, abs(received - now64(3)) < 60, agent, agent_version, boot, sequence, interval_ms, flows, interface, direction, seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, other_packets, other_bytes, netns, skipped_packets, skipped_bytes, mapSort(reasons), mapSort(losses) FROM "+b.db+".coverage ORDER BY direction")
-	head := ms(start.Add(5*time.Second)) + "\t1\tweb-1\tv9.8.7\t" + testBoot + "\t1\t5000\t"
+	got = ch.Query(t, "SELECT time, abs(received - now64(3)) < 60, agent, agent_version, boot, sequence, last_of_run, interval_ms, flows, interface, direction, seen_packets, seen_bytes, recorded_packets, recorded_bytes, overflow_packets, overflow_bytes, other_packets, other_bytes, netns, skipped_packets, skipped_bytes, mapSort(reasons), mapSort(losses) FROM "+b.db+".coverage ORDER BY direction")
+	head := ms(start.Add(5*time.Second)) + "\t1\tweb-1\tv9.8.7\t" + testBoot + "\t1\ttrue\t5000\t"
 	losses := "\t{'overflow':1099511627776,'queue_dropped_batches':4}"
 	want = head + "2\teth0\tingress\t100\t1000\t90\t900\t7\t70\t3\t30\t\t0\t0\t{}" + losses + "\n" + head + "0\teth0\tegress\t1\t2\t1\t2\t0\t0\t0\t0\tblue\t8\t9\t{'not_ip':2,'truncated':1}" + losses
 	if got != want {

@@ -97,6 +97,7 @@ type Drainer struct {
 	stats   conn.Stats
 	failed  uint64 // drains
 	owed    int    // drains until everything is read that failed ones left
+	ending  bool
 
 	succeeded atomic.Pointer[time.Time]
 
@@ -156,6 +157,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 
 // end makes the last drains.
 func (d *Drainer) end(ctx context.Context) error {
+	d.ending = true
 	for range maxLast {
 		if err := d.drain(ctx); err != nil || d.owed == 0 {
 			return err
@@ -284,6 +286,7 @@ func (d *Drainer) finish(totals []flowbpf.Totals) {
 	if d.Warner != nil {
 		d.Warner.Account(&d.first, time.Duration(d.now.MonoNS-d.last.MonoNS))
 	}
+	d.current.Last = d.ending && d.owed == 0
 	if d.current == &d.rest {
 		d.encode(&d.rest)
 	}

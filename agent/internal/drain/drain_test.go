@@ -146,6 +146,9 @@ func TestLargeDrainTakesSeveralBatchesWithTheProofInTheFirst(t *testing.T) {
 	}
 	flows := 0
 	for i, b := range batches {
+		if b.Last != (i == len(batches)-1) {
+			t.Errorf("batch %d of the only drain, the last one: %v", i, b.Last)
+		}
 		flows += b.Len()
 		if (i == 0) != (len(b.Attach) == 1) {
 			t.Errorf("batch %d tells of %d attach points", i, len(b.Attach))
@@ -203,8 +206,14 @@ func TestLastDrainsReadWhatFailedOnesLeft(t *testing.T) {
 		{"the one at the end failed", []step{{}, failing}, 4},
 		{"several failed, and the one at the end", []step{{}, failing, failing, failing, failing, failing}, 8},
 	} {
-		if batches, _ := run(t, c.steps...); len(batches) != c.want {
+		batches, _ := run(t, c.steps...)
+		if len(batches) != c.want {
 			t.Errorf("%s: %d drains, want %d", c.name, len(batches), c.want)
+		}
+		for i, b := range batches {
+			if b.Last != (i == len(batches)-1) {
+				t.Errorf("%s: batch %d of %d: last is %v", c.name, i+1, len(batches), b.Last)
+			}
 		}
 	}
 }

@@ -37,7 +37,7 @@ func describe(t *testing.T) protoreflect.MessageDescriptor {
 func sample() *ebbwatch.Batch {
 	b := &ebbwatch.Batch{}
 	flowgen.New(3, 2, time.UnixMicro(1_790_000_000_000_000).UTC(), 5*time.Second).Next(b, 50)
-	b.Losses = []ebbwatch.Loss{{Name: "queue_dropped_batches", Count: 300}}
+	b.Losses, b.Last = []ebbwatch.Loss{{Name: "queue_dropped_batches", Count: 300}}, true
 	b.Attach[0].Egress = true
 	b.Attach[0].Overflow = ebbwatch.Counter{Packets: 1, Bytes: 2}
 	for i := range b.Sampling {
@@ -73,7 +73,7 @@ func TestProtobufReadsWhatTheCodecWrites(t *testing.T) {
 	}
 	number := func(name string) uint64 { return m.Get(fields.ByName(protoreflect.Name(name))).Uint() }
 	if number("version") != ebbwatch.Version || number("sequence") != b.Sequence || number("time") != uint64(b.Time.UnixMicro()) ||
-		number("interval_ms") != uint64(b.IntervalMS) || number("flows") != uint64(b.Len()) {
+		!m.Get(fields.ByName("last")).Bool() || number("interval_ms") != uint64(b.IntervalMS) || number("flows") != uint64(b.Len()) {
 		t.Errorf("the envelope reads as %s", protojson.Format(m))
 	}
 	list := func(name string, i int) protoreflect.Value {
@@ -122,7 +122,7 @@ func TestTheCodecReadsWhatProtobufWrites(t *testing.T) {
 	if err := decoder.Decode(compress(t, message), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Len() != b.Len() || got.MessageID() != b.MessageID() || !reflect.DeepEqual(got.Attach[0], b.Attach[0]) || got.Losses[0] != b.Losses[0] ||
+	if got.Len() != b.Len() || !got.Last || got.MessageID() != b.MessageID() || !reflect.DeepEqual(got.Attach[0], b.Attach[0]) || got.Losses[0] != b.Losses[0] ||
 		!reflect.DeepEqual(got.Features, b.Features) || !reflect.DeepEqual(got.Sources, b.Sources) {
 		t.Errorf("the envelope reads as %+v", got.Envelope)
 	}

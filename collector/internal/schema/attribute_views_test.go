@@ -27,6 +27,21 @@ const attributeCoverage = `INSERT INTO %.coverage (time, received, agent, agent_
 (now64(3) - 50, now64(3), 'web-1', '', 'boot-a', 2, 0, 0, '', 'ingress', 0, 0, 0, 0, 0, {}, {}),
 (now64(3) - 50, now64(3), 'warns', 'v1', 'boot-b', 1, 0, 0, '', 'ingress', 0, 0, 0, 0, 0, {}, {})`
 
+// The runs of three agents. The one was killed, started again, ended in order with a
+// batch of two attach points, and was started again; the other lacks a batch of a run
+// that ended; of the third a run is known by its early warnings alone.
+const runsCoverage = `INSERT INTO %.coverage (time, received, agent, agent_version, boot, sequence, last_of_run, interval_ms, interface) VALUES
+(now64(3) - 900, now64(3), 'restarts', 'v1', 'boot-1', 1, false, 5000, 'eth0'),
+(now64(3) - 895, now64(3), 'restarts', 'v1', 'boot-1', 2, false, 5000, 'eth0'),
+(now64(3) - 894, now64(3), 'restarts', '', 'boot-1', 3, false, 0, ''),
+(now64(3) - 880, now64(3), 'restarts', 'v1', 'boot-2', 1, false, 5000, 'eth0'),
+(now64(3) - 878, now64(3), 'restarts', 'v1', 'boot-2', 2, true, 2000, 'eth0'),
+(now64(3) - 878, now64(3), 'restarts', 'v1', 'boot-2', 2, true, 2000, 'eth1'),
+(now64(3) - 870, now64(3), 'restarts', 'v2', 'boot-3', 1, false, 5000, 'eth0'),
+(now64(3) - 800, now64(3), 'gap', 'v1', 'boot-4', 1, false, 5000, 'eth0'),
+(now64(3) - 790, now64(3), 'gap', 'v1', 'boot-4', 3, true, 5000, 'eth0'),
+(now64(3) - 700, now64(3), 'young', '', 'boot-5', 1, false, 0, '')`
+
 const attributeWarnings = `INSERT INTO %.features (time, received, agent, interface, direction, interval_ms, seen_packets, seen_bytes, syn_packets, syn_ack_packets, rst_packets, new_flows, overflow_packets, sizes, gaps) VALUES
 (now64(3) - 2, now64(3), 'web-1', 'eth0', 'ingress', 1000, 100, 6000, 90, 1, 2, 80, 10, [0, 100], []),
 (now64(3) - 2, now64(3), 'web-1', 'eth0', 'egress', 500, 50, 3000, 0, 5, 3, 1, 0, [], []),
@@ -46,7 +61,7 @@ func attributeAnswers(t *testing.T, b *bed) {
 	fill := func(query string) string {
 		return strings.NewReplacer("%", b.conn.Database, "now64(3)", base).Replace(query)
 	}
-	for _, statement := range []string{attributeFlows, attributeCoverage, attributeWarnings, attributeSources} {
+	for _, statement := range []string{attributeFlows, attributeCoverage, runsCoverage, attributeWarnings, attributeSources} {
 		b.ch.Query(t, fill(statement))
 	}
 	for query, want := range map[string]string{
@@ -64,8 +79,10 @@ func attributeAnswers(t *testing.T, b *bed) {
 		"SELECT packets_per_second, bytes_per_second, syn_packets, syn_ack_packets, rst_packets, new_flows, overflow_packets, top_sources FROM %.early_warnings ORDER BY time":                                     "200|12000|90|6|5|81|10|[('2001:db8::7',30),('192.0.2.7',20),('all others',5)]\n1|60|0|0|0|0|0|[('192.0.2.7',60)]",
 		"SELECT source, targets, new_flows, overflow_packets, overflow_bytes FROM %.top_sources":                                                                                                                   "192.0.2.7|60|70|9|540\n2001:db8::7|30|40|0|0\nall others|5|9|0|0",
 		"SELECT agent, reason, unrecorded_packets, percent_of_seen FROM %.unrecorded ORDER BY unrecorded_packets DESC, reason":                                                                                     "web-1|left out by sampling|900|45\nweb-1|no room in the flow map|20|1\nweb-1|not_ip|10|0.5\nweb-1|truncated|2|0.1\nweb-1|other|1|0.05",
-		"SELECT agent, version, silent_seconds BETWEEN 59 AND 120, coverage_percent, seen_packets, overflow_packets, skipped_packets, unaccounted_packets, flows, losses FROM %.agents":                            "web-1|v1|1|98.182|2000|20|900|0|3|{'queue_dropped_batches':4}",
-		"SELECT count() FROM %.missing_batches": "0",
+		"SELECT agent, version, silent_seconds BETWEEN 59 AND 120, coverage_percent, seen_packets, overflow_packets, skipped_packets, unaccounted_packets, flows, losses FROM %.agents WHERE agent = 'web-1'":      "web-1|v1|1|98.182|2000|20|900|0|3|{'queue_dropped_batches':4}",
+		"SELECT agent, boot, missing FROM %.missing_batches": "gap|boot-4|1",
+		"SELECT agent, version, boot, state, missing_batches, unwatched_seconds, last_drain - began FROM %.agent_runs WHERE agent IN ('restarts', 'gap', 'young') ORDER BY boot": "restarts|v1|boot-1|broken off|0|\\N|10\n" +
+			"restarts|v1|boot-2|ended|0|10|7\nrestarts|v2|boot-3|running|0|3|5\ngap|v1|boot-4|ended|1|\\N|15",
 	} {
 		if got := strings.ReplaceAll(b.ch.Query(t, fill(query)), "\t", "|"); got != want {
 			t.Errorf("%s gives\n%s\nwant\n%s", query, got, want)

@@ -13,6 +13,7 @@ type coverage struct {
 	time, received       proto.ColInt64
 	agent, version, boot dictionary
 	sequence             proto.ColUInt64
+	last                 proto.ColBool
 	intervalMS, flows    proto.ColUInt32
 	iface, netns         dictionary
 	direction            proto.ColUInt8
@@ -41,6 +42,7 @@ func (c *coverage) init() {
 		{Name: "agent_version", Data: &c.version},
 		{Name: "boot", Data: &c.boot},
 		{Name: "sequence", Data: &c.sequence},
+		{Name: "last_of_run", Data: &c.last},
 		{Name: "interval_ms", Data: &c.intervalMS},
 		{Name: "flows", Data: &c.flows},
 		{Name: "interface", Data: &c.iface},
@@ -67,7 +69,7 @@ func (c *coverage) reset() { c.input.Reset() }
 
 // bytes returns what the rows take in memory, with their names.
 func (c *coverage) bytes() int {
-	const row, loss = 149, 12
+	const row, loss = 150, 12
 	bytes := row*c.rows() + loss*(len(c.losses.counts)+len(c.reasons.counts))
 	for _, d := range []*dictionary{&c.agent, &c.version, &c.boot, &c.iface, &c.netns, &c.reasons.names, &c.losses.names} {
 		bytes += d.bytes()
@@ -98,6 +100,7 @@ func (c *coverage) append(in *ebbwatch.Batch, received time.Time) {
 		c.version.repeat(version, 1)
 		c.boot.repeat(boot, 1)
 		c.sequence = append(c.sequence, in.Sequence)
+		c.last = append(c.last, in.Last)
 		c.intervalMS = append(c.intervalMS, in.IntervalMS)
 		flows := uint32(0)
 		if i == 0 { // once a batch, so that sum(flows) counts each record once
