@@ -322,6 +322,43 @@ func TestUnusableSpoolMeansMemoryAndSaysSo(t *testing.T) {
 	}
 }
 
+func TestSpoolFolderRemovedWhileItRunsIsSaidAndMended(t *testing.T) {
+	port, dir := freePort(t), filepath.Join(t.TempDir(), "spool")
+	h := startWith(t, urlOf(port), withSpool(dir, 1<<30))
+	h.publish(5)
+	eventually(t, "the first batches are on disk", func() bool { return h.metric("spool_batches") == 5 && h.metric("spool_usable") == 1 })
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // nobody can make it again
+		t.Fatal(err)
+	}
+	eventually(t, "the agent says so", func() bool {
+		err := h.Health(t.Context())
+		return h.metric("spool_usable") == 0 && err != nil && strings.Contains(err.Error(), dir)
+	})
+	h.publish(5)
+	if n := h.metric("queue_batches"); n != 5 {
+		t.Errorf("%d batches wait in memory", n)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the spool is used again", func() bool { return h.metric("spool_usable") == 1 && h.metric("spool_batches") == 10 })
+	if err := h.Health(t.Context()); err != nil && strings.Contains(err.Error(), "cannot be used") {
+		t.Errorf("mended: %v", err)
+	}
+	h.finish()
+	first := h.Boot()
+	stream := streamOf(t, startNATS(t, t.TempDir(), port), -1)
+	h = startWith(t, urlOf(port), withSpool(dir, 1<<30))
+	eventually(t, "everything is stored", func() bool { return messages(t, stream) == 10 })
+	h.finish()
+	if got := arrived(t, stream); !slices.Equal(got, idsOf(first, 10)) {
+		t.Errorf("arrived: %v", got)
+	}
+}
+
 func TestTwoAgentsOnOneFolderBothDeliver(t *testing.T) {
 	port, dir := freePort(t), filepath.Join(t.TempDir(), "spool")
 	first := startWith(t, urlOf(port), withSpool(dir, 1<<30))

@@ -11,6 +11,8 @@ import (
 const (
 	// mendAfter is how long a spool that failed is left alone.
 	mendAfter = 5 * time.Second
+	// holdEvery is how often the outbox looks whether the spool's folder is still there.
+	holdEvery = time.Second
 	// restless is how long the delivery sleeps at most.
 	restless = time.Hour
 	// spillAtOnce is how many messages go to disk without another look at memory.
@@ -28,6 +30,7 @@ type outbox struct {
 	log   *slog.Logger
 
 	opened bool
+	held   time.Time // when it was last seen that the folder is still there
 	mendAt time.Time // when a spool that failed is tried again
 
 	mu  sync.Mutex
@@ -42,6 +45,7 @@ func (o *outbox) tend(spill bool) time.Duration {
 		return restless
 	}
 	o.open()
+	o.hold()
 	if o.opened && (spill || o.spool.Len() > 0) {
 		o.spill()
 	}
@@ -51,7 +55,7 @@ func (o *outbox) tend(spill bool) time.Duration {
 	case o.mending():
 		return time.Until(o.mendAt)
 	}
-	return restless
+	return holdEvery
 }
 
 func (o *outbox) mending() bool { return time.Now().Before(o.mendAt) }
@@ -66,6 +70,17 @@ func (o *outbox) open() {
 	}
 	o.opened = true
 	o.fail(nil)
+}
+
+// hold notices that somebody removed the folder, and mends it.
+func (o *outbox) hold() {
+	if !o.opened || o.mending() || time.Since(o.held) < holdEvery {
+		return
+	}
+	o.held = time.Now()
+	if again, err := o.spool.Hold(); again || err != nil {
+		o.fail(err)
+	}
 }
 
 // fail keeps the state of the spool, and logs when it changes.

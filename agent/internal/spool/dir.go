@@ -78,6 +78,16 @@ func listSegments(dir string) (numbers []uint64, foreign []string, err error) {
 	return numbers, foreign, nil
 }
 
+// isAt reports whether the open file is the one at path.
+func isAt(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(have, there)
+}
+
 // diskSpace returns what is free to this process and the size of the disk that
 // holds dir, in bytes.
 func diskSpace(dir string) (free, total int64, err error) {

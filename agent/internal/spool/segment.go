@@ -88,6 +88,30 @@ func (seg *segment) create() error {
 	return nil
 }
 
+// restore makes the file again if it was removed and is still open here. It fails
+// if it is not.
+func (seg *segment) restore() error {
+	if seg.file == nil {
+		_, err := os.Lstat(seg.path)
+		return err
+	}
+	if isAt(seg.file, seg.path) {
+		return nil
+	}
+	f, err := os.OpenFile(seg.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, io.NewSectionReader(seg.file, 0, seg.size))
+	if err = errors.Join(err, f.Sync()); err != nil {
+		f.Close()
+		return errors.Join(err, os.Remove(seg.path))
+	}
+	seg.file.Close()
+	seg.file = f
+	return nil
+}
+
 // write appends b as a whole or not at all.
 func (seg *segment) write(b []byte) error {
 	if err := seg.open(); err != nil {

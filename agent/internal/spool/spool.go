@@ -10,9 +10,11 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,6 +100,49 @@ func (s *Spool) Open() error {
 		s.log.Info("batches of an earlier run wait on disk", "dir", s.cfg.Dir, "batches", w.Batches, "flows", w.Flows, "bytes", w.Bytes)
 	}
 	return nil
+}
+
+// Hold looks whether the folder is still the one that Open locked. If somebody
+// removed it or put another in its place, Hold makes and locks it again, and writes
+// what it has open there; what lay in files that it had closed is lost, and counted
+// as damaged. It returns whether it had to, and why it could not: the spool takes
+// nothing then, and Hold can be called again. Nothing may be taken at the time.
+func (s *Spool) Hold() (again bool, err error) {
+	if s.lock == nil {
+		return false, errClosed
+	}
+	if isAt(s.lock, filepath.Join(s.cfg.Dir, lockName)) {
+		return false, nil
+	}
+	s.active, s.dirty = nil, false // a file that is nowhere takes nothing more
+	lock, err := openDir(s.cfg.Dir)
+	if err != nil {
+		s.count(func(st *Stats) { st.Errors++ })
+		return false, fmt.Errorf("the spool's folder was removed: %w", err)
+	}
+	s.lock.Close()
+	s.lock = lock
+	if there, _, err := listSegments(s.cfg.Dir); err == nil && len(there) > 0 {
+		s.last = max(s.last, there[len(there)-1]) // of somebody's; the next Open takes them
+	}
+	var lost Tally
+	s.segments = slices.DeleteFunc(s.segments, func(seg *segment) bool {
+		err := seg.restore()
+		if err == nil {
+			return false
+		}
+		s.log.Warn("a segment of the spool is lost with its folder", "file", seg.path, "batches", seg.pending.Batches, "flows", seg.pending.Flows, "error", err)
+		lost.add(seg.pending)
+		seg.close()
+		s.count(func(st *Stats) {
+			st.Damaged.add(seg.pending)
+			st.Waiting.sub(seg.pending)
+			st.FileBytes -= seg.size
+		})
+		return true
+	})
+	s.log.Warn("the spool's folder was removed and is made again", "dir", s.cfg.Dir, "kept_batches", s.Stats().Waiting.Batches, "lost_batches", lost.Batches, "lost_flows", lost.Flows)
+	return true, nil
 }
 
 // Len returns how many batches wait. A batch that was taken waits until Done.
@@ -220,7 +265,7 @@ func (s *Spool) remove(seg *segment) {
 	}
 	seg.close()
 	s.count(func(st *Stats) { st.FileBytes -= seg.size })
-	if err := os.Remove(seg.path); err != nil {
+	if err := os.Remove(seg.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.count(func(st *Stats) { st.Errors++ })
 		s.log.Warn("spool cannot remove a segment", "file", seg.path, "error", err)
 	}

@@ -254,6 +254,58 @@ func TestOnlyOneProcessHasTheFolder(t *testing.T) {
 	second.Close()
 }
 
+// What is open survives its folder: the segment that is read and the one that is written.
+func TestFolderThatIsRemovedIsMadeAgain(t *testing.T) {
+	cfg := config(t)
+	s := open(t, cfg)
+	for n := range 3 { // each fills more than half of a segment
+		add(t, s, n, n, minBytes/7)
+	}
+	s.PutBack(s.Take(1, 1)...) // opens the first one
+	add(t, s, 3, 3, 1000)
+	if again, err := s.Hold(); again || err != nil {
+		t.Fatalf("the folder is there: %v, %v", again, err)
+	}
+	if names, _ := files(t, cfg.Dir); len(names) != 3 {
+		t.Fatalf("segments: %v", names)
+	}
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.Dir, nil, 0o600); err != nil { // in its place
+		t.Fatal(err)
+	}
+	for range 2 {
+		if again, err := s.Hold(); again || err == nil || !strings.Contains(err.Error(), "removed") {
+			t.Fatalf("no folder can be made: %v, %v", again, err)
+		}
+	}
+	if n, err := s.Append(record(9, 10)); n != 0 || err == nil {
+		t.Fatalf("a record was put nowhere: %d, %v", n, err)
+	}
+	if err := os.Remove(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := s.Hold(); !again || err != nil {
+		t.Fatalf("made again: %v, %v", again, err)
+	}
+	if again, err := s.Hold(); again || err != nil {
+		t.Fatalf("and held: %v, %v", again, err)
+	}
+	lost := Tally{Batches: 1, Flows: 10, Bytes: minBytes / 7}
+	if st := s.Stats(); st.Damaged != lost || st.Waiting.Batches != 3 {
+		t.Errorf("lost %+v, want %+v; waiting %+v", st.Damaged, lost, st.Waiting)
+	}
+	add(t, s, 4, 4, 1000)
+	if _, bytes := files(t, cfg.Dir); bytes != s.Stats().FileBytes {
+		t.Errorf("%d bytes of files, told are %d", bytes, s.Stats().FileBytes)
+	}
+	s.Close()
+	if got := sequences(open(t, cfg).Take(10, 1<<30)); got != "0 2 3 4" {
+		t.Errorf("the next run finds %s", got)
+	}
+}
+
 func TestFolderAndFilesArePrivate(t *testing.T) {
 	cfg := config(t)
 	if err := os.MkdirAll(cfg.Dir, 0o777); err != nil {
