@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,16 +15,29 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/app"
 )
 
-// Ten minutes without NATS are 120 drains of the default interval; here they
-// are shorter. Everything arrives, once and in order, and balances.
+// outageDrains is how many drains NATS is away for.
+const outageDrains = 120
+
+// outage is how long they take: 12 seconds, or what EBBWATCH_TEST_OUTAGE says. Ten
+// minutes are as many drains of the default interval.
+func outage(t *testing.T) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("EBBWATCH_TEST_OUTAGE"), "12s"))
+	if err != nil || d < 12*time.Second {
+		t.Fatalf("EBBWATCH_TEST_OUTAGE: %v; want 12s or more: %v", d, err)
+	}
+	return d
+}
+
+// Everything that passes while NATS is away arrives, once and in order, and balances.
 func TestTrafficOfTenMinutesWithoutNATSArrives(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	const drains = 120
+	lasts := outage(t)
 	peer := newHost(t)
 	peer.connect("w0", "w1", 1)
-	r := runAgent(t, func(cfg *app.Config) { cfg.DrainInterval = 100 * time.Millisecond })
+	r := runAgent(t, func(cfg *app.Config) { cfg.DrainInterval = lasts / outageDrains })
 	r.watches(1)
 	peer.run(func() error { return serveTCP(t, "10.1.0.2:7000", 50) })
 	r.drains(2)
@@ -38,11 +52,13 @@ func TestTrafficOfTenMinutesWithoutNATSArrives(t *testing.T) {
 		}
 		calls = append(calls, from)
 	}
-	for end := r.metric(count) + drains; r.metric(count) < end; time.Sleep(5 * time.Millisecond) {
+	begin := time.Now()
+	for end := r.metric(count) + outageDrains; r.metric(count) < end; time.Sleep(max(5*time.Millisecond, lasts/10_000)) {
 		call()
 	}
-	if n := r.metric("ebbwatch_agent_spool_batches"); n < drains-2 {
-		t.Errorf("%d batches on disk after %d drains", n, drains)
+	away := time.Since(begin)
+	if n := r.metric("ebbwatch_agent_spool_batches"); n < outageDrains-2 {
+		t.Errorf("%d batches on disk after %d drains", n, outageDrains)
 	}
 	r.broker.start()
 	call() // while it catches up
@@ -62,9 +78,10 @@ func TestTrafficOfTenMinutesWithoutNATSArrives(t *testing.T) {
 	if !slices.Equal(got, calls) {
 		t.Errorf("%d connections were made, %d stand in records", len(calls), len(got))
 	}
-	if r.batches < drains {
+	if r.batches < outageDrains {
 		t.Errorf("%d batches", r.batches)
 	}
+	t.Logf("NATS was away for %v: %d of %d connections in records, %d batches", away.Round(time.Millisecond), len(got), len(calls), r.batches)
 }
 
 // The real binary is killed while NATS is away, and started again.

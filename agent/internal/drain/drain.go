@@ -85,6 +85,8 @@ type Drainer struct {
 	Seed func(context.Context, *conn.Table)
 	// Govern is told after each drain how long the programs ran in the interval. May be nil.
 	Govern func(run, interval time.Duration)
+	// Clock reads the host's clocks. Nil is hostclock.Now.
+	Clock func() (hostclock.Reading, error)
 	// Drained is called after each drain: interfaces that were removed before it
 	// need no name any more. May be nil.
 	Drained func()
@@ -124,8 +126,11 @@ const maxLast = 4
 // left that a drain could not read. If the datapath is detached by then, all that
 // it counted has been handed out when Run returns.
 func (d *Drainer) Run(ctx context.Context) error {
+	if d.Clock == nil {
+		d.Clock = hostclock.Now
+	}
 	var err error
-	if d.last, err = hostclock.Now(); err != nil {
+	if d.last, err = d.Clock(); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	begin := time.Now()
@@ -171,7 +176,7 @@ func (d *Drainer) end(ctx context.Context) error {
 // the agent's sign of life. What goes wrong with the datapath is logged and
 // counted, and the next interval tries again.
 func (d *Drainer) drain(ctx context.Context) error {
-	now, err := hostclock.Now()
+	now, err := d.Clock()
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
@@ -210,7 +215,7 @@ func (d *Drainer) drain(ctx context.Context) error {
 	if d.Drained != nil {
 		d.Drained()
 	}
-	end, err := hostclock.Now()
+	end, err := d.Clock()
 	if err == nil {
 		d.metrics.duration.Observe(time.Duration(end.MonoNS - now.MonoNS).Seconds())
 	}

@@ -27,6 +27,7 @@ import (
 type script struct {
 	steps []step
 	next  int
+	clock func() (hostclock.Reading, error)
 }
 
 type step struct {
@@ -46,11 +47,11 @@ func (s *script) Drain(visit func([]flowbpf.Entry)) ([]flowbpf.Totals, error) {
 	s.next++
 	for i := range st.flows {
 		e := flowbpf.Entry{A: netip.MustParseAddr("192.0.2.1"), B: netip.MustParseAddr("192.0.2.2"), APort: uint16(i + 1), BPort: 53, Proto: ebbwatch.ProtoUDP, Place: flowbpf.Place{Ifindex: 1}, Sampling: 1}
-		clock, err := hostclock.Now()
+		clock, err := s.clock()
 		if err != nil {
 			return nil, err
 		}
-		e.FirstNS = clock.MonoNS
+		e.FirstNS = clock.MonoNS - int64(time.Millisecond)
 		e.LastNS = e.FirstNS
 		e.Side[0].Counters = flowbpf.Counters{Packets: 1, Bytes: 100}
 		visit([]flowbpf.Entry{e})
@@ -75,6 +76,21 @@ func (s *sink) Enqueue(m ...publish.Message) { s.messages = append(s.messages, m
 
 func run(t *testing.T, steps ...step) (batches []ebbwatch.Batch, reg *prometheus.Registry) {
 	t.Helper()
+	return runUnder(t, func(time.Duration) time.Duration { return 0 }, steps...)
+}
+
+// begin is what the clock shows at first, and the time of the bubble.
+var begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// runUnder is run where somebody sets the wall clock: wrong tells how far it is
+// from the truth at a time after begin.
+func runUnder(t *testing.T, wrong func(time.Duration) time.Duration, steps ...step) (batches []ebbwatch.Batch, reg *prometheus.Registry) {
+	t.Helper()
+	clock := func() (hostclock.Reading, error) {
+		now := time.Now()
+		since := now.Sub(begin)
+		return hostclock.Reading{Wall: now.Add(wrong(since)).UTC(), MonoNS: int64(time.Hour + since)}, nil
+	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	reg = prometheus.NewRegistry()
 	publisher, err := publish.New(publish.Config{Agent: "host-a", QueueMaxBytes: 1 << 20}, &nats.Conn{}, prometheus.NewRegistry(), log)
@@ -83,7 +99,7 @@ func run(t *testing.T, steps ...step) (batches []ebbwatch.Batch, reg *prometheus
 	}
 	out := &sink{Publisher: publisher}
 	synctest.Test(t, func(t *testing.T) {
-		d := &drain.Drainer{Interval: 5 * time.Second, Datapath: &script{steps: steps}, Table: conn.NewTable(conn.DefaultConfig(), interfaces{}), Sink: out, Interfaces: interfaces{}, Log: log}
+		d := &drain.Drainer{Interval: 5 * time.Second, Datapath: &script{steps: steps, clock: clock}, Clock: clock, Table: conn.NewTable(conn.DefaultConfig(), interfaces{}), Sink: out, Interfaces: interfaces{}, Log: log}
 		d.Register(reg)
 		// One drain at each tick, and one at the end.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(len(steps)-1)*5*time.Second+time.Second)
@@ -215,6 +231,51 @@ func TestLastDrainsReadWhatFailedOnesLeft(t *testing.T) {
 				t.Errorf("%s: batch %d of %d: last is %v", c.name, i+1, len(batches), b.Last)
 			}
 		}
+	}
+}
+
+// A wall clock that somebody sets moves the times of what comes after, and nothing
+// else: no interval, no age, no number.
+func TestStepsOfTheWallClockMoveTimesAlone(t *testing.T) {
+	wrong := func(since time.Duration) time.Duration {
+		switch {
+		case since > 22*time.Second:
+			return 24 * time.Hour
+		case since > 12*time.Second:
+			return -time.Hour
+		}
+		return 0
+	}
+	steps := make([]step, 7) // one conversation, in each interval
+	for i := range steps {
+		steps[i] = step{flows: 1, totals: []flowbpf.Totals{{Place: flowbpf.Place{Ifindex: 1}, Seen: count(1), Recorded: count(1)}}}
+	}
+	batches, reg := runUnder(t, wrong, steps...)
+	if len(batches) != len(steps) {
+		t.Fatalf("%d batches", len(batches))
+	}
+	for i, b := range batches {
+		since, interval := time.Duration(i+1)*5*time.Second, uint32(5000)
+		if i == len(steps)-1 { // the end comes before the next tick
+			since, interval = time.Duration(i)*5*time.Second+time.Second, 1000
+		}
+		if want := begin.Add(since).Add(wrong(since)); !b.Time.Equal(want) || b.IntervalMS != interval {
+			t.Errorf("drain %d at %v of %d ms, want %v and %d", i, b.Time, b.IntervalMS, want, interval)
+		}
+		f := b.Flow(0)
+		if want := b.Time.Add(-time.Millisecond); b.Len() != 1 || !f.Start.Equal(want) || !f.End.Equal(want) {
+			t.Errorf("drain %d: %d records, from %v to %v, want %v", i, b.Len(), f.Start, f.End, want)
+		}
+		age := uint32(0)
+		if i > 0 { // from its first packet, in the first interval, to the drain before
+			age = uint32(i*5000 - 4999)
+		}
+		if f.AgeMS != age {
+			t.Errorf("drain %d: the conversation is %d ms old, want %d", i, f.AgeMS, age)
+		}
+	}
+	if n := value(t, reg, "ebbwatch_agent_clock_steps_total"); n != 2 {
+		t.Errorf("%v steps counted", n)
 	}
 }
 

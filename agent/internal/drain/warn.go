@@ -3,15 +3,13 @@ package drain
 import (
 	"fmt"
 	"time"
-
-	"github.com/ebbwatch/ebbwatch/agent/internal/hostclock"
 )
 
 // warn makes and enqueues an early warning, if there is anything to tell. It
 // runs between drains, in their goroutine, so that the sequence numbers of its
 // batches and theirs are in the order of their times.
 func (d *Drainer) warn() error {
-	now, err := hostclock.Now()
+	now, err := d.Clock()
 	if err != nil {
 		return fmt.Errorf("warn: %w", err)
 	}
