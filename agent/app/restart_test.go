@@ -255,6 +255,7 @@ func (g *restartRig) start() *agentRun {
 func (g *restartRig) end(a *agentRun, s syscall.Signal) {
 	g.t.Helper()
 	ended := make(chan error, 1)
+	a.last = time.Now() // nobody has told it to go
 	if err := a.cmd.Process.Signal(s); err != nil {
 		g.t.Fatal(err)
 	}
@@ -467,7 +468,8 @@ func TestKillUnderTrafficLosesOneIntervalAndShows(t *testing.T) {
 	}
 	lost := killed.ran(t) - all[0].seen.Packets
 	from := all[0].to // the first that stands in no record
-	least, most := uint64(g.sentBefore(killed.last)-from), uint64(g.begunBefore(killed.gone)-from)
+	// A drain may have come after the last look at the programs.
+	least, most := uint64(max(g.sentBefore(killed.last), from)-from), uint64(g.begunBefore(killed.gone)-from)
 	if lost < least || lost > most {
 		t.Errorf("%d packets are lost, %d to %d were sent between the last one in a record and the kill", lost, least, most)
 	}
