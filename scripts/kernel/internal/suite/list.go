@@ -46,7 +46,7 @@ func Packages() []Package {
 			{"TestParserAgreesWithTshark", "needs tshark"},
 		}},
 		{Path: "agent/internal/flowbpf/bench", Brief: nothing},
-		{Path: "agent/internal/owner", Brief: "TestEntriesOfTheDatapath"},
+		{Path: "agent/internal/owner", Limit: 15 * time.Minute, Brief: "TestEntriesOfTheDatapath"},
 		{Path: "agent/internal/seed", Brief: nothing},
 		{Path: "agent/internal/trace", Brief: nothing},
 		{Path: "agent/internal/replay", Limit: 10 * time.Minute, Brief: nothing},
