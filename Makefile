@@ -59,6 +59,13 @@ lint: ## Check Go, C and shell code
 bench: setup bin/ebbwatch ## Measure, as JSON lines (ONLY=datapath for the names with that prefix)
 	@scripts/bench.sh $(ONLY)
 
+SEED ?= 1
+KILLS ?= 50
+
+.PHONY: chaos
+chaos: setup bin/ebbwatch ## Kill collectors, NATS and ClickHouse under load, then count (SEED=n KILLS=n)
+	@scripts/chaos.sh -seed $(SEED) -kills $(KILLS) $(ARGS)
+
 .PHONY: generate
 generate: ## Generate what is generated and committed (BPF objects, API types, documents)
 	@scripts/setup-packages.sh clang-14:clang-14 llvm-strip-14:llvm-14 clang-format-14:clang-format-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev

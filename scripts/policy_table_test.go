@@ -61,9 +61,11 @@ const importPolicy = `
 	# What cannot be delivered waits on disk.
 	agent/internal/publish -> agent/internal/spool
 	# One pipeline from a message to a committed block.
-	collector/internal/ingest -> collector/internal/batch collector/internal/consume collector/internal/ledger collector/internal/sink
+	collector/internal/ingest -> collector/internal/batch collector/internal/consume collector/internal/failpoint collector/internal/ledger collector/internal/ranges collector/internal/sink collector/internal/stored
+	collector/internal/ledger -> collector/internal/ranges
+	collector/internal/stored -> collector/internal/chconn collector/internal/ranges
 	collector/internal/schema -> collector/internal/chconn
-	collector/internal/sink -> collector/internal/chconn
+	collector/internal/sink -> collector/internal/chconn collector/internal/failpoint
 	# The finding is the analyzer's common word, and the incident is made of it.
 	analyzer/internal/detect/... -> analyzer/internal/detect analyzer/internal/detect/stat
 	analyzer/internal/incident -> analyzer/internal/detect
@@ -104,7 +106,7 @@ const homePolicy = `
 	github.com/klauspost/compress -> .
 	google.golang.org/protobuf -> .
 
-	github.com/ClickHouse/ch-go -> collector/internal/chconn collector/internal/sink
+	github.com/ClickHouse/ch-go -> collector/internal/chconn collector/internal/sink collector/internal/stored
 	github.com/ClickHouse/clickhouse-go/v2 -> collector/internal/chconn collector/internal/schema analyzer/internal/store
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd

@@ -15,6 +15,8 @@ make --no-print-directory build
 step "test"
 # At the top, ./... would be the root module alone; work is all of them.
 timeout --foreground 1800 go test -race -timeout 15m work
+step "chaos"
+timeout --foreground 300 scripts/chaos.sh -kills 6 -pause 2s
 step "test on Linux 6.1"
 status=0
 timeout --foreground 400 scripts/kernel.sh --quick || status=$?

@@ -18,6 +18,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
@@ -30,6 +31,7 @@ type App struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	writer   *sink.Writer
+	record   *stored.Table
 	metrics  *ingest.Metrics
 	migrated atomic.Bool
 	ingester atomic.Pointer[ingest.Ingester]
@@ -42,6 +44,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	}
 	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry()}
 	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
+	a.record = stored.NewTable(cfg.ClickHouse)
 	a.metrics = ingest.NewMetrics(a.registry)
 	return a, nil
 }
@@ -56,6 +59,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	defer conn.Close()
 	defer a.writer.Close()
+	defer a.record.Close()
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
@@ -73,7 +77,7 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		a.migrated.Store(true)
 		ingester := &ingest.Ingester{
-			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Store: a.writer, Metrics: a.metrics, Log: a.log,
+			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Store: a.writer, Record: a.record, Metrics: a.metrics, Log: a.log,
 		}
 		a.ingester.Store(ingester)
 		return ingester.Run(ctx)

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// binary returns the path of the command ebbwatch: $EBBWATCH_BIN, or one that is
+// Binary returns the path of the command ebbwatch: $EBBWATCH_BIN, or one that is
 // built from the workspace, once in a test process.
-func binary(t testing.TB) string {
+func Binary(t testing.TB) string {
 	t.Helper()
 	if bin := os.Getenv("EBBWATCH_BIN"); bin != "" {
 		return bin

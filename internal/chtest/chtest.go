@@ -56,7 +56,7 @@ type Server struct {
 // the test is skipped, or fails where CI=true.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	bin := binary(t)
+	bin := Binary(t)
 	var reason string
 	for range 3 { // another process may take a free port before the engine does
 		s, code, output := start(t, bin)

@@ -13,6 +13,7 @@ import (
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 )
 
 // ingest measures rounds of: fill the stream, start a collector, wait until
@@ -32,11 +33,11 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 	for i := range rounds {
 		databases = append(databases, fmt.Sprintf("ebbwatch_%d", i))
 	}
-	ch, err := startClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose)
+	ch, err := proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose)
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
-	defer ch.stop()
+	defer ch.Stop()
 	samples := make(map[string][]float64)
 	for i, database := range databases {
 		r := round{dir: filepath.Join(dir, fmt.Sprintf("nats-%d", i)), database: database, ch: ch, messages: all, flows: uint64(len(all) * flowsPerBatch), verbose: verbose}
@@ -57,7 +58,7 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 
 type round struct {
 	dir, database string
-	ch            *clickHouse
+	ch            *proctest.ClickHouse
 	messages      []message
 	flows         uint64
 	verbose       bool
@@ -72,27 +73,27 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 	if err := r.fill(ctx, server.URL); err != nil {
 		return nil, fmt.Errorf("fill the stream: %w", err)
 	}
-	collector, err := start(r.verbose, []string{
-		"EBBWATCH_NATS_URL=" + server.URL, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + r.ch.addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + r.database,
-		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.password,
+	collector, err := proctest.Ebbwatch(r.verbose, []string{
+		"EBBWATCH_NATS_URL=" + server.URL, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + r.ch.Addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + r.database,
+		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.Password,
 	}, "collector", "run")
 	if err != nil {
 		return nil, err
 	}
-	defer collector.stop()
-	engineBefore, selfBefore := r.ch.cpuSeconds(), cpuSeconds(os.Getpid())-r.ch.cpuSeconds()-collector.cpuSeconds()
+	defer collector.Stop()
+	engineBefore, selfBefore := r.ch.CPUSeconds(), proctest.CPUSeconds(os.Getpid())-r.ch.CPUSeconds()-collector.CPUSeconds()
 	rate, err := r.watch(ctx, collector)
 	if err != nil {
 		return nil, err
 	}
 	values := map[string]float64{
-		"ingest_flows_per_s": rate, "collector_rss_bytes": collector.peakRSS(), "clickhouse_rss_bytes": r.ch.peakRSS(),
+		"ingest_flows_per_s": rate, "collector_rss_bytes": collector.PeakRSS(), "clickhouse_rss_bytes": r.ch.PeakRSS(),
 	}
 	perFlow := func(seconds float64) float64 { return seconds * 1e9 / float64(r.flows) }
-	values["ingest_clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.cpuSeconds() - engineBefore)
-	values["ingest_collector_cpu_ns_per_flow"] = perFlow(collector.cpuSeconds())
-	values["ingest_nats_cpu_ns_per_flow"] = perFlow(cpuSeconds(os.Getpid()) - r.ch.cpuSeconds() - collector.cpuSeconds() - selfBefore) // this process runs it
-	collector.stop()
+	values["ingest_clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.CPUSeconds() - engineBefore)
+	values["ingest_collector_cpu_ns_per_flow"] = perFlow(collector.CPUSeconds())
+	values["ingest_nats_cpu_ns_per_flow"] = perFlow(proctest.CPUSeconds(os.Getpid()) - r.ch.CPUSeconds() - collector.CPUSeconds() - selfBefore) // this process runs it
+	collector.Stop()
 	return values, r.check(ctx, values)
 }
 
@@ -131,12 +132,12 @@ func (r *round) fill(ctx context.Context, url string) error {
 }
 
 // watch returns the flows per second between the first and the last commit.
-func (r *round) watch(ctx context.Context, collector *process) (float64, error) {
+func (r *round) watch(ctx context.Context, collector *proctest.Process) (float64, error) {
 	var first time.Time
 	var before uint64
 	for {
 		var rows uint64
-		err := r.ch.conn.QueryRow(ctx, "SELECT sum(rows) FROM system.parts WHERE active AND table = 'flows' AND database = ?", r.database).Scan(&rows)
+		err := r.ch.Conn.QueryRow(ctx, "SELECT sum(rows) FROM system.parts WHERE active AND table = 'flows' AND database = ?", r.database).Scan(&rows)
 		now := time.Now()
 		switch {
 		case err != nil:
@@ -149,8 +150,8 @@ func (r *round) watch(ctx context.Context, collector *process) (float64, error) 
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case <-collector.done:
-			return 0, fmt.Errorf("the collector ended: %s", collector.output.String())
+		case <-collector.Done():
+			return 0, fmt.Errorf("the collector ended: %s", collector.Output())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -159,21 +160,21 @@ func (r *round) watch(ctx context.Context, collector *process) (float64, error) 
 // check holds raw against rollup and reads the sizes after all merges.
 func (r *round) check(ctx context.Context, values map[string]float64) error {
 	var raw, rolled, rawBytes, rolledBytes uint64
-	if err := r.ch.conn.QueryRow(ctx, "SELECT count(), sum(src_bytes + dst_bytes) FROM "+r.database+".flows").Scan(&raw, &rawBytes); err != nil {
+	if err := r.ch.Conn.QueryRow(ctx, "SELECT count(), sum(src_bytes + dst_bytes) FROM "+r.database+".flows").Scan(&raw, &rawBytes); err != nil {
 		return err
 	}
-	if err := r.ch.conn.QueryRow(ctx, "SELECT sum(records), sum(src_bytes + dst_bytes) FROM "+r.database+".flows_1m").Scan(&rolled, &rolledBytes); err != nil {
+	if err := r.ch.Conn.QueryRow(ctx, "SELECT sum(records), sum(src_bytes + dst_bytes) FROM "+r.database+".flows_1m").Scan(&rolled, &rolledBytes); err != nil {
 		return err
 	}
 	if raw != r.flows || rolled != raw || rawBytes != rolledBytes {
 		return fmt.Errorf("sent %d flows, stored %d (%d B), rolled up %d (%d B)", r.flows, raw, rawBytes, rolled, rolledBytes)
 	}
 	for table, name := range map[string]string{"flows": "stored_bytes_per_flow", "flows_1m": "rollup_bytes_per_flow"} {
-		if err := r.ch.conn.Exec(ctx, "OPTIMIZE TABLE "+r.database+"."+table+" FINAL"); err != nil {
+		if err := r.ch.Conn.Exec(ctx, "OPTIMIZE TABLE "+r.database+"."+table+" FINAL"); err != nil {
 			return err
 		}
 		var size uint64
-		if err := r.ch.conn.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = ? AND database = ?", table, r.database).Scan(&size); err != nil {
+		if err := r.ch.Conn.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = ? AND database = ?", table, r.database).Scan(&size); err != nil {
 			return err
 		}
 		values[name] = float64(size) / float64(raw)

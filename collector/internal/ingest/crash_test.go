@@ -19,6 +19,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/migrations"
@@ -89,7 +90,7 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 				}
 				ctx, kill := context.WithCancel(t.Context())
 				g := &Ingester{
-					Config: cfg, Streams: streams, JS: nats.JetStream(t), Store: store,
+					Config: cfg, Streams: streams, JS: nats.JetStream(t), Store: store, Record: stored.NewTable(conn),
 					Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 				}
 				done := make(chan error, 1)

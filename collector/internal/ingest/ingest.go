@@ -76,6 +76,7 @@ type Ingester struct {
 	Streams consume.Config
 	JS      jetstream.JetStream
 	Store   Store
+	Record  Record
 	Metrics *Metrics
 	Log     *slog.Logger
 

@@ -18,6 +18,7 @@ type Metrics struct {
 	refused          *prometheus.CounterVec
 	deadLetterErrors prometheus.Counter
 	redelivered      prometheus.Counter
+	copies, looked   prometheus.Counter
 	settled          prometheus.Counter
 	takenBack        prometheus.Counter
 	sessions         prometheus.Counter
@@ -47,6 +48,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bytes:            counter("stored_batch_bytes_total", "Bytes of the batches stored, as received. Compare with the rows inserted to see what a flow costs on the wire."),
 		deadLetterErrors: counter("dead_letter_errors_total", "Refused batches that could not be written to the dead letters and stay in their stream for now. Check the state of JetStream (disk, limits)."),
 		redelivered:      counter("redelivered_batches_total", "Batches that came again although they are stored or about to be; they are not stored twice. If it grows steadily, raise streams.ack_wait above the time of an insert."),
+		copies:           counter("duplicate_batches_total", "Batches that agents sent again although they are stored; they are not stored twice. Expected after an outage of NATS that outlasts streams.duplicate_window; otherwise find out why agents get no acknowledgement."),
+		looked:           counter("looked_up_batches_total", "Batches that came with a number below one that their agent has stored, so that table coverage was asked about them. If it grows steadily, look for two agents of one name, or for an agent whose spool cannot be written."),
 		settled:          counter("settled_intents_total", "Inserts that an earlier run or another collector left unfinished and that were repeated under their token. Expected after a crash; otherwise find out why collectors stop."),
 		takenBack:        counter("taken_back_batches_total", "Batches that another session had received and not acknowledged, and that were read at once instead of after streams.ack_wait. Expected after a crash or a lost connection; otherwise find out why collectors stop."),
 		sessions:         counter("sessions_lost_total", "Times that ingestion started over: NATS lost the consumer, or another collector took over. If it grows, give collectors time (streams.standby) or look at NATS."),
@@ -63,7 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range batch.Reasons() {
 		m.refused.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.redelivered, m.settled, m.takenBack, m.sessions, m.blockSeconds)
+	reg.MustRegister(m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.redelivered, m.copies, m.looked, m.settled, m.takenBack, m.sessions, m.blockSeconds)
 	return m
 }
 

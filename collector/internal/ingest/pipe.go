@@ -12,8 +12,11 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/failpoint"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ledger"
+	"github.com/ebbwatch/ebbwatch/collector/internal/ranges"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 )
 
 // load is a block with the messages that it came from.
@@ -57,6 +60,8 @@ type pipe struct {
 	arrived  chan message
 	full     chan *load // unbuffered: a block is handed over when the one before is stored
 	free     chan *load
+	known    stored.Set // of fill
+	doubts   doubts     // of fill
 }
 
 // read passes messages on until the iterator is closed. Whenever the server has
@@ -100,82 +105,6 @@ func (p *pipe) pass(ctx context.Context, m message) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// fill appends messages to a block and hands it over when it is due and the
-// one before it is stored. A block that is due but waits goes on growing up to
-// its limits; then nothing more is read.
-func (p *pipe) fill(stop, ctx context.Context) error {
-	defer close(p.full)
-	current := <-p.free
-	due := time.NewTimer(0)
-	<-due.C
-	isDue := false
-	arrived := p.arrived
-	for arrived != nil || len(current.sequences) > 0 {
-		isFull := current.full(p.Config)
-		var full chan *load
-		if len(current.sequences) > 0 && (isDue || isFull || arrived == nil) {
-			full = p.full
-		}
-		source := arrived
-		if isFull {
-			source = nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-due.C:
-			isDue = true
-		case full <- current:
-			due.Stop()
-			isDue = false
-			select {
-			case current = <-p.free:
-			case <-ctx.Done():
-				return nil
-			}
-		case msg, ok := <-source:
-			if !ok {
-				arrived = nil
-				continue
-			}
-			if stop.Err() != nil { // somebody else may have it at once
-				msg.nak(0) // or after AckWait, if this fails
-				continue
-			}
-			if p.accept(ctx, current, msg) && len(current.sequences) == 1 {
-				current.since = time.Now()
-				due.Reset(p.Config.BlockAge)
-			}
-		}
-	}
-	return nil
-}
-
-// accept appends a message to the block and reports whether it did: not if the
-// message is known already, or is refused.
-func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
-	switch p.ledger.Status(msg.sequence, msg.stored) {
-	case ledger.New:
-	case ledger.Held:
-		p.Metrics.redelivered.Inc()
-		return false // it is acknowledged with its block, or known when it comes again
-	case ledger.Done:
-		p.Metrics.redelivered.Inc()
-		msg.ack() // the acknowledgement got lost; if this one does too, it comes again
-		return false
-	}
-	b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored)
-	if err != nil {
-		p.refuse(ctx, msg, err)
-		return false
-	}
-	p.ledger.Hold(msg.sequence, msg.stored)
-	l.block.Append(b, msg.stored)
-	l.messages = append(l.messages, msg)
-	l.note(msg.sequence, msg.stored, len(msg.data))
-	return true
 }
 
 // refuse moves a message to the dead letters. If that fails the message stays
@@ -237,16 +166,22 @@ func (p *pipe) commit(stop, ctx context.Context) error {
 
 // store makes the insert of one block, in the order that package ledger states.
 func (p *pipe) store(ctx context.Context, l *load) error {
-	intent := ledger.Intent{Token: nuid.Next(), Sequences: ledger.Of(l.sequences)}
+	intent := ledger.Intent{Token: nuid.Next(), Sequences: ranges.Of(l.sequences), Newest: l.newest}
+	failpoint.Here("before intent")
 	if err := p.begin(ctx, intent); err != nil {
 		return err
 	}
+	failpoint.Here("before insert")
 	if err := p.Store.Write(ctx, l.block, intent.Token); err != nil {
 		return err
 	}
-	p.ledger.Commit(l.newest)
-	for _, msg := range l.messages {
+	failpoint.Here("before acknowledgement")
+	p.ledger.Commit()
+	for i, msg := range l.messages {
 		msg.ack() // a lost one comes again and is known
+		if i == len(l.messages)/2 {
+			failpoint.Here("amid acknowledgements")
+		}
 	}
 	p.Metrics.batches.Add(float64(len(l.messages)))
 	p.Metrics.bytes.Add(float64(l.bytes))

@@ -55,6 +55,9 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 			if err != nil {
 				return fmt.Errorf("read message %d: %w", seq, err)
 			}
+			if !intent.Has(seq, raw.Time) { // it comes by the queue
+				continue
+			}
 			b, err := p.decoder.Decode(raw.Subject, raw.Data, raw.Time)
 			if err != nil { // it decoded before: this build is older. It comes again and is refused then.
 				p.Log.Error("a batch of the insert that was left cannot be decoded", "sequence", seq, "error", err)
@@ -72,6 +75,6 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 		}
 	}
 	p.Metrics.settled.Inc()
-	p.ledger.Commit(l.newest)
+	p.ledger.Commit()
 	return nil
 }

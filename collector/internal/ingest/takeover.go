@@ -23,6 +23,7 @@ type message struct {
 	sequence    uint64
 	stored      time.Time
 	deliveries  uint64
+	asked       bool // the database was asked whether it has the batch
 	// delivery is nil for a message that was taken back: it was delivered to
 	// somebody else, so that it comes again, is known then and is acknowledged.
 	delivery jetstream.Msg

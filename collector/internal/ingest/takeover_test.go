@@ -14,6 +14,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 )
@@ -81,7 +82,7 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 			}
 		},
 	}
-	g := &Ingester{Config: settings, Streams: cfg, JS: server.JetStream(t), Store: store, Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	g := &Ingester{Config: settings, Streams: cfg, JS: server.JetStream(t), Store: store, Record: stored.NewTable(conn), Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	start := func() { go func() { done <- g.Run(ctx) }() }

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/ranges"
 )
 
 // Bucket is the JetStream KV bucket of the ledgers.
@@ -36,12 +38,22 @@ var ErrOvertaken = errors.New("another collector has taken over")
 
 // Intent is an insert that may or may not have happened.
 type Intent struct {
-	Token     string `json:"token"`
-	Sequences Ranges `json:"sequences"`
+	Token     string     `json:"token"`
+	Sequences ranges.Set `json:"sequences"`
+	// Newest is the latest time at which one of the messages was stored. A later
+	// message under one of the sequences is another: a stream that lost its end in
+	// a power failure gives sequences out again. Zero in what an older build wrote.
+	Newest time.Time `json:"newest"`
+}
+
+// Has reports whether the message that the stream stored under sequence at
+// stored is one of the insert.
+func (i *Intent) Has(sequence uint64, stored time.Time) bool {
+	return i.Sequences.Contains(sequence) && (i.Newest.IsZero() || !stored.After(i.Newest))
 }
 
 func (i *Intent) valid() bool {
-	return i.Token != "" && i.Sequences.valid() && i.Sequences.Count() <= maxIntent
+	return i.Token != "" && i.Sequences.Valid() && i.Sequences.Count() <= maxIntent
 }
 
 // maxIntent bounds the messages of one intent; the value must fit a message of NATS.
@@ -50,11 +62,11 @@ const maxIntent = 1 << 20
 // record is what the key holds.
 type record struct {
 	// Stream is when the stream was created: sequences of another stream mean nothing.
-	Stream time.Time `json:"stream"`
-	Intent *Intent   `json:"intent,omitempty"`
-	Done   Ranges    `json:"done"`
-	// DoneUntil is the newest time at which a done message was stored. A stream
-	// that lost its end in a power failure gives sequences out again, at later times.
+	Stream time.Time  `json:"stream"`
+	Intent *Intent    `json:"intent,omitempty"`
+	Done   ranges.Set `json:"done"`
+	// DoneUntil is the newest time at which a done message was stored; for what it
+	// is there, see Intent.Newest.
 	DoneUntil time.Time `json:"done_until"`
 }
 
@@ -112,7 +124,7 @@ func (l *Ledger) Load(ctx context.Context, stream time.Time) (*Intent, error) {
 	if err := json.Unmarshal(entry.Value(), &r); err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
-	if !r.Done.valid() || r.Intent != nil && !r.Intent.valid() {
+	if !r.Done.Valid() || r.Intent != nil && !r.Intent.valid() {
 		return nil, fmt.Errorf("read ledger: key %s of bucket %s is damaged", l.key, Bucket)
 	}
 	l.revision = entry.Revision()
@@ -148,6 +160,7 @@ func (l *Ledger) Hold(sequence uint64, stored time.Time) {
 func (l *Ledger) Discard(sequence uint64, stored time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	delete(l.held, sequence)
 	l.done(sequence, sequence, stored)
 }
 
@@ -165,16 +178,15 @@ func (l *Ledger) Begin(ctx context.Context, intent Intent) error {
 	return l.write(ctx, &intent)
 }
 
-// Commit marks the messages of the intent done. newest is the latest time at
-// which one of them was stored.
-func (l *Ledger) Commit(newest time.Time) {
+// Commit marks the messages of the intent done.
+func (l *Ledger) Commit() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state.Intent == nil {
 		return
 	}
 	for _, r := range l.state.Intent.Sequences {
-		l.done(r[0], r[1], newest)
+		l.done(r[0], r[1], l.state.Intent.Newest)
 		for s := r[0]; s <= r[1]; s++ {
 			delete(l.held, s)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/ranges"
 )
 
 func TestLedger(t *testing.T) {
@@ -34,7 +35,7 @@ func TestLedger(t *testing.T) {
 		for _, s := range sequences {
 			l.Hold(s, stored)
 		}
-		if err := l.Begin(t.Context(), Intent{token, Of(sequences)}); err != nil {
+		if err := l.Begin(t.Context(), Intent{token, ranges.Of(sequences), stored}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +44,7 @@ func TestLedger(t *testing.T) {
 		l := open(t, "a")
 		load(t, l, created)
 		begin(t, l, "t1", 1, 2, 5)
-		l.Commit(stored)
+		l.Commit()
 		begin(t, l, "t2", 3, 4)
 		heir := open(t, "a")
 		left := load(t, heir, created)
@@ -55,7 +56,7 @@ func TestLedger(t *testing.T) {
 				t.Errorf("status of %d is %d, want %d", seq, got, want)
 			}
 		}
-		heir.Commit(stored)
+		heir.Commit()
 		if got := heir.Status(3, stored); got != Done {
 			t.Errorf("after the commit the status of 3 is %d", got)
 		}
@@ -71,7 +72,7 @@ func TestLedger(t *testing.T) {
 		load(t, slow, created)
 		load(t, fast, created)
 		begin(t, fast, "fast", 1)
-		if err := slow.Begin(t.Context(), Intent{"slow", Of([]uint64{1})}); !errors.Is(err, ErrOvertaken) {
+		if err := slow.Begin(t.Context(), Intent{"slow", ranges.Of([]uint64{1}), stored}); !errors.Is(err, ErrOvertaken) {
 			t.Errorf("begin gives %v", err)
 		}
 	})
@@ -79,13 +80,13 @@ func TestLedger(t *testing.T) {
 		l := open(t, "c")
 		load(t, l, created)
 		begin(t, l, "t1", 1)
-		l.Commit(stored)
+		l.Commit()
 		before := l.revision
 		state := l.state
 		begin(t, l, "t2", 2)
 		l.revision, l.state = before, state // as if Begin had failed after the write
 		begin(t, l, "t2", 2)
-		l.Commit(stored)
+		l.Commit()
 		begin(t, l, "t3", 3)
 	})
 	t.Run("sequences of another stream mean nothing", func(t *testing.T) {
@@ -105,7 +106,11 @@ func TestLedger(t *testing.T) {
 		l := open(t, "e")
 		load(t, l, created)
 		begin(t, l, "t1", 1)
-		l.Commit(stored)
+		left := load(t, open(t, "e"), created)
+		if !left.Has(1, stored) || left.Has(1, stored.Add(time.Nanosecond)) || left.Has(2, stored) {
+			t.Error("the intent has a message that it has not, or has not one of its own")
+		}
+		l.Commit()
 		if got := l.Status(1, stored.Add(time.Nanosecond)); got != New {
 			t.Errorf("status is %d", got)
 		}
@@ -114,6 +119,7 @@ func TestLedger(t *testing.T) {
 		l := open(t, "f")
 		load(t, l, created)
 		l.Hold(1, stored)
+		l.Hold(2, stored)
 		l.Discard(2, stored)
 		if l.Status(1, stored) != Held || l.Status(2, stored) != Done {
 			t.Error("not known")

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
+	"github.com/ebbwatch/ebbwatch/collector/internal/failpoint"
 )
 
 // Config says how inserts are made and repeated.
@@ -110,6 +111,7 @@ func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
 			return err
 		}
 		w.metrics.rows.WithLabelValues(t.name).Add(float64(t.rows))
+		failpoint.Here("after " + t.name)
 	}
 	return nil
 }

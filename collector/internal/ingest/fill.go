@@ -1,0 +1,123 @@
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/collector/internal/ledger"
+	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
+)
+
+// fill appends messages to a block and hands it over when it is due and the
+// one before it is stored. A block that is due but waits goes on growing up to
+// its limits; then nothing more is read.
+func (p *pipe) fill(stop, ctx context.Context) error {
+	defer close(p.full)
+	current := <-p.free
+	due := time.NewTimer(0)
+	<-due.C
+	isDue := false
+	arrived := p.arrived
+	put := func(msg message) {
+		if p.accept(ctx, current, msg) && len(current.sequences) == 1 {
+			current.since = time.Now()
+			due.Reset(p.Config.BlockAge)
+		}
+	}
+	for arrived != nil || len(current.sequences) > 0 || p.doubts.waiting() {
+		isFull := current.full(p.Config)
+		switch {
+		case len(p.doubts.answered) > 0 && !isFull:
+			put(p.doubts.next())
+			continue
+		case p.doubts.ripe(arrived == nil):
+			if p.ask(ctx) != nil {
+				return nil
+			}
+			continue
+		case p.known.Full() && len(current.sequences) == 0:
+			if p.forget(ctx) != nil {
+				return nil
+			}
+			continue
+		}
+		var full chan *load
+		source := arrived
+		if isFull || p.known.Full() {
+			source = nil
+		}
+		if len(current.sequences) > 0 && (isDue || source == nil) {
+			full = p.full
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-due.C:
+			isDue = true
+		case <-p.doubts.due:
+			p.doubts.isDue = true
+		case full <- current:
+			due.Stop()
+			isDue = false
+			select {
+			case current = <-p.free:
+			case <-ctx.Done():
+				return nil
+			}
+		case msg, ok := <-source:
+			if !ok {
+				arrived = nil
+				continue
+			}
+			if stop.Err() != nil { // somebody else may have it at once
+				msg.nak(0) // or after AckWait, if this fails
+				continue
+			}
+			put(msg)
+		}
+	}
+	return nil
+}
+
+// accept appends a message to the block and reports whether it did: not if the
+// message or its batch is known already, may be, or is refused.
+func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
+	if !msg.asked {
+		switch p.ledger.Status(msg.sequence, msg.stored) {
+		case ledger.New:
+		case ledger.Held:
+			p.Metrics.redelivered.Inc()
+			return false // it is acknowledged with its block, or known when it comes again
+		case ledger.Done:
+			p.Metrics.redelivered.Inc()
+			msg.ack() // the acknowledgement got lost; if this one does too, it comes again
+			return false
+		}
+	}
+	b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored)
+	if err != nil {
+		p.refuse(ctx, msg, err)
+		return false
+	}
+	run := stored.Run{Agent: b.Agent, Boot: b.Boot}
+	switch p.known.Status(run, b.Sequence) {
+	case stored.New:
+	case stored.Stored: // or about to be: then the first copy is still in the stream, so that this one may go
+		p.Metrics.copies.Inc()
+		p.ledger.Discard(msg.sequence, msg.stored)
+		msg.ack()
+		return false
+	case stored.Unknown:
+		if !msg.asked {
+			p.ledger.Hold(msg.sequence, msg.stored)
+			p.doubts.add(msg, stored.Batch{Run: run, Sequence: b.Sequence, Time: b.Time})
+			return false
+		}
+	}
+	p.known.Add(run, b.Sequence)
+	p.ledger.Hold(msg.sequence, msg.stored)
+	l.block.Append(b, msg.stored)
+	l.messages = append(l.messages, msg)
+	l.note(msg.sequence, msg.stored, len(msg.data))
+	return true
+}
