@@ -41,7 +41,9 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	f.Close()
 	defer os.Remove(f.Name())
-	out, err := exec.Command("go", "build", "-o", f.Name(), "github.com/ebbwatch/ebbwatch/deploy/standalone").CombinedOutput()
+	cmd := exec.Command("go", "build", "-o", f.Name(), "github.com/ebbwatch/ebbwatch/deploy/standalone")
+	cmd.Env = append(os.Environ(), "GOWORK=") // the command's module is in no other's list
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}

@@ -9,10 +9,12 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
@@ -68,10 +70,12 @@ func (c Config) Port() port.Port {
 
 // Server is a NATS server.
 type Server struct {
-	cfg   Config
-	dir   *datadir.Dir
-	log   *slog.Logger
-	ready chan struct{}
+	cfg Config
+	dir *datadir.Dir
+	log *slog.Logger
+
+	started sync.Once
+	ready   chan struct{}
 }
 
 // New returns a server that keeps its messages in dir.
@@ -90,35 +94,72 @@ func (s *Server) Client() natsconn.Config {
 
 // Run serves until ctx ends, then closes connections and writes all to disk. It
 // fails when the port is taken or the store cannot be read.
+//
+// A stream whose store met a write error, as on a full disk, takes no message
+// any more, also when there is room again, until the server starts anew: then it
+// does, with what is on the disk. Whoever publishes keeps what was not acknowledged.
 func (s *Server) Run(ctx context.Context) error {
+	for {
+		again, err := s.serve(ctx)
+		if err != nil || !again {
+			return err
+		}
+		s.log.Warn("nats starts again, because it could not write and now there is room on its disk")
+	}
+}
+
+// serve runs the server once. It reports whether it should start anew.
+func (s *Server) serve(ctx context.Context) (again bool, err error) {
 	opts, err := s.options(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
-		return fmt.Errorf("start nats: %w", err)
+		return false, fmt.Errorf("start nats: %w", err)
 	}
-	fatal := make(chan string, 1)
-	srv.SetLoggerV2(&logger{log: s.log.With("part", "nats"), fatal: fatal}, false, false, false)
+	fatal, broken := make(chan string, 1), make(chan struct{}, 1)
+	srv.SetLoggerV2(&logger{log: s.log.With("part", "nats"), fatal: fatal, broken: broken}, false, false, false)
 	go srv.Start()
 	defer func() {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	}()
 	if err := waitReady(ctx, srv, fatal); err != nil {
-		return err
+		return false, err
 	}
 	if ctx.Err() != nil {
-		return nil
+		return false, nil
 	}
-	close(s.ready)
-	select {
-	case <-ctx.Done():
-		return nil
-	case reason := <-fatal:
-		return fmt.Errorf("nats ended: %s", reason)
+	s.started.Do(func() { close(s.ready) })
+	var look <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case reason := <-fatal:
+			return false, fmt.Errorf("nats ended: %s", reason)
+		case <-broken:
+			look = time.After(mendAfter)
+		case <-look:
+			if hasRoom(opts.StoreDir) {
+				return true, nil
+			}
+			look = time.After(mendAfter)
+		}
 	}
+}
+
+const (
+	// mendAfter is how long a server that cannot write is left alone.
+	mendAfter = 5 * time.Second
+	// room is what must be free before it starts anew, in bytes.
+	room = 16 << 20
+)
+
+func hasRoom(folder string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(folder, &fs) == nil && fs.Bavail*uint64(fs.Bsize) >= room
 }
 
 // waitReady returns when srv takes connections or ctx has ended.
@@ -175,10 +216,12 @@ func (s *Server) options(ctx context.Context) (*server.Options, error) {
 }
 
 // logger passes what the server says on. A fatal error of the server must not
-// end the process: it goes to fatal.
+// end the process: it goes to fatal. That a store cannot be written any more the
+// server tells only here: it goes to broken.
 type logger struct {
-	log   *slog.Logger
-	fatal chan<- string
+	log    *slog.Logger
+	fatal  chan<- string
+	broken chan<- struct{}
 }
 
 func text(format string, v []any) slog.Attr {
@@ -197,6 +240,12 @@ func (l *logger) Warnf(format string, v ...any) {
 
 // Errorf implements server.Logger.
 func (l *logger) Errorf(format string, v ...any) {
+	if strings.Contains(format, "ritical write error") {
+		select {
+		case l.broken <- struct{}{}:
+		default:
+		}
+	}
 	l.log.LogAttrs(context.Background(), slog.LevelError, "nats error", text(format, v))
 }
 

@@ -19,7 +19,12 @@ import (
 // run starts a server on dir and returns it with what stops it.
 func run(t *testing.T, cfg Config, dir *datadir.Dir) (*Server, func()) {
 	t.Helper()
-	s := New(cfg, dir, slog.New(slog.DiscardHandler))
+	return runLogging(t, cfg, dir, slog.New(slog.DiscardHandler))
+}
+
+func runLogging(t *testing.T, cfg Config, dir *datadir.Dir, log *slog.Logger) (*Server, func()) {
+	t.Helper()
+	s := New(cfg, dir, log)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
