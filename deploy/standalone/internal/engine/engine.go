@@ -179,6 +179,13 @@ func (e *Engine) answered() bool {
 // runChild runs the engine once. It returns nil if it stopped it because ctx
 // ended, else why the engine ended.
 func (e *Engine) runChild(ctx context.Context) error {
+	n, err := forgetLostInserts(e.dir.Path(dataFolder))
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		e.log.Warn("clickhouse was killed in the midst of inserts and would have ignored their repetition", "inserts", n)
+	}
 	c, err := e.startChild()
 	if err != nil {
 		return err
