@@ -99,41 +99,42 @@ type Loss struct {
 
 // Batch is a set of flow records in columns, the form in which they are encoded
 // and stored: every column has one entry a record, in the same order. Addresses
-// and names are indices into dictionaries.
+// and names are indices into dictionaries, and so is what records have of each Group.
 //
 // The zero value is ready for use. A Batch is not safe for concurrent use.
 type Batch struct {
 	Envelope
 
 	Addrs   []netip.Addr // dictionary of SrcAddr and DstAddr
-	Strings []string     // dictionary of Interface and of attributes that are names
+	Strings []string     // dictionary of attributes that are names
 
-	Start              []int64  // microseconds since the Unix epoch
-	Duration           []uint64 // microseconds
-	SrcAddr, DstAddr   []uint32 // indices into Addrs
-	SrcPort, DstPort   []uint16
-	Proto              []uint8
-	Initiator          []uint8
-	Interface          []uint32 // indices into Strings
-	VLAN               []uint16
-	SrcPackets         []uint64
-	SrcBytes           []uint64
-	DstPackets         []uint64
-	DstBytes           []uint64
-	SrcFlags, DstFlags []uint16
-	ConnState          []uint8
-	ICMPType, ICMPCode []uint8
-	AgeMS              []uint32
-	Final              []uint8 // 0 or 1
-	Sampling           []uint32
+	Start            []int64  // microseconds since the Unix epoch
+	Duration         []uint64 // microseconds
+	SrcAddr, DstAddr []uint32 // indices into Addrs
+	SrcPort, DstPort []uint16
+	SrcPackets       []uint64
+	SrcBytes         []uint64
+	DstPackets       []uint64
+	DstBytes         []uint64
+	AgeMS            []uint32
+	HandshakeUS      []uint32
+	RTTUS            []uint32
+	LatencyUS        []uint32 // Hint.LatencyUS
 
-	// Attributes are columns by Attribute: empty if every entry is 0, else with
-	// one entry a record.
+	// Index says by Group what a record has: 0 is every attribute's default, else
+	// one more than an entry of the group.
+	Index [Groups][]uint32
+	// Entries is how many entries each group has.
+	Entries [Groups]int
+	// Attributes are columns by Attribute: empty if all of it is 0, else with one
+	// value for each entry of its group.
 	Attributes [Attributes][]uint32
 
 	nameBytes   int // of what Append put into Strings
 	addrIndex   map[netip.Addr]uint32
 	stringIndex map[string]uint32
+	entryIndex  [Groups]map[combination]uint32
+	distance    []uint64 // of the starts, while they are encoded
 }
 
 // Len returns the number of flow records.
@@ -149,7 +150,12 @@ func (b *Batch) Reset() {
 	for i := range b.Attributes {
 		b.Attributes[i] = b.Attributes[i][:0]
 	}
+	for g := range Groups {
+		b.Index[g], b.Entries[g] = b.Index[g][:0], 0
+		clear(b.entryIndex[g])
+	}
 	b.Addrs, b.Strings, b.nameBytes = b.Addrs[:0], b.Strings[:0], 0
+	b.Start = b.Start[:0]
 	cols := b.columns()
 	for i := range cols {
 		cols[i].reset()
@@ -167,51 +173,35 @@ func (b *Batch) Append(f *Flow) {
 	b.DstAddr = append(b.DstAddr, b.addr(f.Dst))
 	b.SrcPort = append(b.SrcPort, f.SrcPort)
 	b.DstPort = append(b.DstPort, f.DstPort)
-	b.Proto = append(b.Proto, f.Proto)
-	b.Initiator = append(b.Initiator, uint8(f.Initiator))
-	b.Interface = append(b.Interface, b.str(f.Interface))
-	b.VLAN = append(b.VLAN, f.VLAN)
 	b.SrcPackets = append(b.SrcPackets, f.SrcPackets)
 	b.SrcBytes = append(b.SrcBytes, f.SrcBytes)
 	b.DstPackets = append(b.DstPackets, f.DstPackets)
 	b.DstBytes = append(b.DstBytes, f.DstBytes)
-	b.SrcFlags = append(b.SrcFlags, uint16(f.SrcFlags))
-	b.DstFlags = append(b.DstFlags, uint16(f.DstFlags))
-	b.ConnState = append(b.ConnState, uint8(f.ConnState))
-	b.ICMPType = append(b.ICMPType, f.ICMPType)
-	b.ICMPCode = append(b.ICMPCode, f.ICMPCode)
 	b.AgeMS = append(b.AgeMS, f.AgeMS)
-	b.Final = append(b.Final, boolByte(f.Final))
-	b.Sampling = append(b.Sampling, f.Sampling)
-	b.appendAttributes(f, b.Len()-1)
+	b.HandshakeUS = append(b.HandshakeUS, f.HandshakeUS)
+	b.RTTUS = append(b.RTTUS, f.RTTUS)
+	b.LatencyUS = append(b.LatencyUS, f.Hint.LatencyUS)
+	b.appendAttributes(f)
 }
 
 // Flow returns record i as a row. It panics if i is out of range.
 func (b *Batch) Flow(i int) Flow {
 	f := Flow{
-		Start:      time.UnixMicro(b.Start[i]).UTC(),
-		End:        time.UnixMicro(b.Start[i] + int64(b.Duration[i])).UTC(),
-		Src:        b.Addrs[b.SrcAddr[i]],
-		Dst:        b.Addrs[b.DstAddr[i]],
-		SrcPort:    b.SrcPort[i],
-		DstPort:    b.DstPort[i],
-		Proto:      b.Proto[i],
-		Initiator:  Initiator(b.Initiator[i]),
-		Interface:  b.Strings[b.Interface[i]],
-		VLAN:       b.VLAN[i],
-		SrcPackets: b.SrcPackets[i],
-		SrcBytes:   b.SrcBytes[i],
-		DstPackets: b.DstPackets[i],
-		DstBytes:   b.DstBytes[i],
-		SrcFlags:   TCPFlags(b.SrcFlags[i]),
-		DstFlags:   TCPFlags(b.DstFlags[i]),
-		ConnState:  ConnState(b.ConnState[i]),
-		ICMPType:   b.ICMPType[i],
-		ICMPCode:   b.ICMPCode[i],
-		AgeMS:      b.AgeMS[i],
-		Final:      b.Final[i] != 0,
-		Sampling:   b.Sampling[i],
+		Start:       time.UnixMicro(b.Start[i]).UTC(),
+		End:         time.UnixMicro(b.Start[i] + int64(b.Duration[i])).UTC(),
+		Src:         b.Addrs[b.SrcAddr[i]],
+		Dst:         b.Addrs[b.DstAddr[i]],
+		SrcPort:     b.SrcPort[i],
+		DstPort:     b.DstPort[i],
+		SrcPackets:  b.SrcPackets[i],
+		SrcBytes:    b.SrcBytes[i],
+		DstPackets:  b.DstPackets[i],
+		DstBytes:    b.DstBytes[i],
+		AgeMS:       b.AgeMS[i],
+		HandshakeUS: b.HandshakeUS[i],
+		RTTUS:       b.RTTUS[i],
 	}
+	f.Hint.LatencyUS = b.LatencyUS[i]
 	b.setAttributes(&f, i)
 	return f
 }
@@ -245,7 +235,7 @@ func (b *Batch) str(s string) uint32 {
 
 // Validate reports the first way in which b breaks the contract: columns of
 // unequal length, indices out of bounds, values out of range, names that are
-// too long or not UTF-8. Both Encode and Decode call it.
+// too long or not UTF-8. Encode calls it; what Decode makes passes it.
 func (b *Batch) Validate() error {
 	n := b.Len()
 	if n > MaxBatchFlows {
@@ -265,35 +255,42 @@ func (b *Batch) Validate() error {
 			return fmt.Errorf("%w: address %d of the dictionary (%v) is not plain IPv4 or IPv6", ErrInvalid, i, a)
 		}
 	}
-	for _, s := range b.Strings {
-		if err := validName("name", s); err != nil {
-			return err
-		}
+	if err := b.validateNames(); err != nil {
+		return err
 	}
+	if err := b.validateLengths(); err != nil {
+		return err
+	}
+	return b.validateValues()
+}
+
+// validateValues checks the values of columns of the right lengths.
+func (b *Batch) validateValues() error {
 	if err := b.validateAttributes(); err != nil {
 		return err
 	}
 	return b.validateRows()
 }
 
+func (b *Batch) validateNames() error {
+	if len(b.Strings) > MaxBatchFlows {
+		return fmt.Errorf("%w: more than %d names", ErrInvalid, MaxBatchFlows)
+	}
+	for _, s := range b.Strings {
+		if err := validName("name", s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b *Batch) validateRows() error {
-	addrs, names := uint32(len(b.Addrs)), uint32(len(b.Strings))
-	for i := range b.Start {
-		switch {
-		case b.SrcAddr[i] >= addrs, b.DstAddr[i] >= addrs:
-			return fmt.Errorf("%w: flow %d: address index out of bounds", ErrInvalid, i)
-		case b.Interface[i] >= names:
-			return fmt.Errorf("%w: flow %d: interface index out of bounds", ErrInvalid, i)
-		case int(b.ConnState[i]) >= len(connStateNames):
-			return fmt.Errorf("%w: flow %d: unknown conn_state %d", ErrInvalid, i, b.ConnState[i])
-		case int(b.Initiator[i]) >= len(initiatorNames):
-			return fmt.Errorf("%w: flow %d: unknown initiator %d", ErrInvalid, i, b.Initiator[i])
-		case b.Final[i] > 1:
-			return fmt.Errorf("%w: flow %d: final is %d", ErrInvalid, i, b.Final[i])
-		case b.Start[i] < 0, b.Duration[i] > maxTime, b.Start[i] > maxTime-int64(b.Duration[i]):
+	if v := max(highest(b.SrcAddr), highest(b.DstAddr)); b.Len() > 0 && int64(v) >= int64(len(b.Addrs)) {
+		return fmt.Errorf("%w: address index %d out of bounds", ErrInvalid, v)
+	}
+	for i, start := range b.Start {
+		if duration := b.Duration[i]; start < 0 || duration > maxTime || start > maxTime-int64(duration) {
 			return fmt.Errorf("%w: flow %d: time out of range", ErrInvalid, i)
-		case b.Sampling[i] == 0:
-			return fmt.Errorf("%w: flow %d: sampling rate 0", ErrInvalid, i)
 		}
 	}
 	return nil

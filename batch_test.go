@@ -46,7 +46,7 @@ func TestResetForgetsEverything(t *testing.T) {
 
 func TestEveryColumnIsListed(t *testing.T) {
 	var b Batch
-	listed := make(map[uintptr]bool)
+	listed := map[uintptr]bool{reflect.ValueOf(&b.Start).Pointer(): true} // is encoded on its own
 	cols := b.columns()
 	for i := range cols {
 		c := reflect.ValueOf(cols[i])
@@ -59,7 +59,7 @@ func TestEveryColumnIsListed(t *testing.T) {
 	v := reflect.ValueOf(&b).Elem()
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
-		if field.Type.Kind() != reflect.Slice || field.Name == "Addrs" || field.Name == "Strings" {
+		if field.Type.Kind() != reflect.Slice || field.Name == "Addrs" || field.Name == "Strings" || !field.IsExported() {
 			continue
 		}
 		if !listed[v.Field(i).Addr().Pointer()] {
@@ -72,19 +72,32 @@ func TestEveryColumnIsListed(t *testing.T) {
 }
 
 func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
-	for i := range columnCount {
+	b := goldenBatch()
+	b.Start = append(b.Start, 0)
+	if err := b.Validate(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a longer column start gives %v", err)
+	}
+	cols := new(Batch).columns()
+	for i := range cols {
 		b := goldenBatch()
 		c := b.columns()[i]
-		c.fill(1, 0)
-		err := b.Validate()
-		if c.name == "start" { // it decides the number of records
-			if !errors.Is(err, ErrInvalid) {
-				t.Errorf("a longer column start gives %v", err)
-			}
-			continue
+		if err := c.unpack(nil, b.Len()+1); err != nil {
+			t.Fatal(err)
 		}
-		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.name) {
+		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.name) {
 			t.Errorf("a longer column %s gives %v", c.name, err)
+		}
+	}
+	for g := range Groups {
+		b := goldenBatch()
+		b.Index[g] = append(b.Index[g], 0)
+		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), groupNames[g]) {
+			t.Errorf("a longer column %s gives %v", groupNames[g], err)
+		}
+		b = goldenBatch()
+		b.Index[g][1] = uint32(b.Entries[g]) + 1
+		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), groupNames[g]) {
+			t.Errorf("an index of %s out of bounds gives %v", groupNames[g], err)
 		}
 	}
 }
@@ -92,8 +105,8 @@ func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
 func TestEveryAttributeIsChecked(t *testing.T) {
 	for i := range Attributes {
 		b := fullBatch()
-		if len(b.Attributes[i]) != b.Len() {
-			t.Fatalf("%s has %d entries of %d", i.Name(), len(b.Attributes[i]), b.Len())
+		if got, want := len(b.Attributes[i]), b.Entries[i.Group()]; got != want {
+			t.Fatalf("%s has %d entries of %d", i.Name(), got, want)
 		}
 		b.Attributes[i] = append(b.Attributes[i], 0)
 		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), i.Name()) {
@@ -107,6 +120,39 @@ func TestEveryAttributeIsChecked(t *testing.T) {
 		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), i.Name()) {
 			t.Errorf("an entry of %s out of range gives %v", i.Name(), err)
 		}
+	}
+}
+
+func TestAttributesOfAGroupStandTogether(t *testing.T) {
+	for g := range Groups {
+		first, end := attributesOf[g][0], attributesOf[g][1]
+		if n := int(end) - int(first); n < 1 || n > groupSize {
+			t.Errorf("group %s has %d attributes", groupNames[g], n)
+		}
+		for a := first; a < end; a++ {
+			if a.Group() != g {
+				t.Errorf("%s stands among the attributes of group %s", a.Name(), groupNames[g])
+			}
+		}
+	}
+}
+
+func TestRecordsShareEntries(t *testing.T) {
+	var b Batch
+	at := time.UnixMicro(1_000_000).UTC()
+	for i := range 10 {
+		f := Flow{Start: at, End: at, Src: netip.IPv4Unspecified(), Dst: netip.IPv4Unspecified(), Interface: "eth0", Sampling: 1}
+		if i%3 > 0 {
+			f.SrcOwner = Owner{PID: uint32(i % 3), Process: "a"}
+		}
+		b.Append(&f)
+	}
+	want := [Groups]int{GroupPath: 1, GroupSrcOwner: 2}
+	if b.Entries != want {
+		t.Errorf("entries are %v, want %v", b.Entries, want)
+	}
+	if want := []uint32{0, 1, 2, 0, 1, 2, 0, 1, 2, 0}; !reflect.DeepEqual(b.Index[GroupSrcOwner], want) {
+		t.Errorf("owners are %v, want %v", b.Index[GroupSrcOwner], want)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
+	"unicode/utf8"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -31,28 +33,23 @@ const (
 	fieldFlows
 	fieldAddresses4
 	fieldAddresses6
-	fieldStrings
+	fieldNames
 	fieldFeatures
 	fieldSources
+	fieldStart
 	fieldLast = 200
 )
 
-// Encoder turns batches into messages. It is not safe for concurrent use.
-type Encoder struct {
-	zstd *zstd.Encoder
-	raw  []byte
-}
+// Fields of columns beside those of columns.go and attribute.go.
+const (
+	fieldFirstStart  = 30 // what start counts from
+	fieldNameLengths = 31
+	fieldEntries     = 32
+)
 
-// NewEncoder returns an encoder that compresses on the caller's goroutine in
-// about 1 MiB of memory.
-func NewEncoder() (*Encoder, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true))
-	if err != nil {
-		return nil, fmt.Errorf("make zstd encoder: %w", err)
-	}
-	return &Encoder{zstd: z}, nil
-}
+// Encoder turns batches into messages. The zero value is ready for use. It is
+// not safe for concurrent use.
+type Encoder struct{ raw []byte }
 
 // Encode appends b, validated and compressed, to dst. The order of b's address
 // dictionary may change: IPv4 goes first.
@@ -65,7 +62,9 @@ func (e *Encoder) Encode(dst []byte, b *Batch) ([]byte, error) {
 	if len(e.raw) > MaxBatchDecoded {
 		return dst, fmt.Errorf("encode batch: %w: %d bytes, at most %d", ErrInvalid, len(e.raw), MaxBatchDecoded)
 	}
-	return e.zstd.EncodeAll(e.raw, dst), nil
+	at := len(dst)
+	dst = slices.Grow(dst, s2.MaxEncodedLen(len(e.raw)))
+	return dst[:at+len(s2.EncodeBetter(dst[at:cap(dst)], e.raw))], nil
 }
 
 // sortAddrs moves the IPv4 addresses of the dictionary to its front, keeping
@@ -121,17 +120,47 @@ func appendBatch(dst []byte, b *Batch) []byte {
 	}
 	dst = appendAddrs(dst, fieldAddresses4, b.Addrs[:n4])
 	dst = appendAddrs(dst, fieldAddresses6, b.Addrs[n4:])
-	for _, s := range b.Strings {
-		dst = protowire.AppendTag(dst, fieldStrings, protowire.BytesType) // "" too: position counts
-		dst = protowire.AppendString(dst, s)
-	}
-	cols, base := b.columns(), b.Time.UnixMicro()
+	dst = b.appendNames(dst)
+	dst = b.appendStart(dst)
+	cols := b.columns()
 	for i := range cols {
-		if c := &cols[i]; !c.absent() {
-			dst = appendMessage(dst, c.field, func(dst []byte) []byte { return c.encode(dst, base) })
-		}
+		dst = cols[i].append(dst)
 	}
 	return b.encodeAttributes(dst)
+}
+
+// appendNames appends the names one after the other, their number and lengths.
+func (b *Batch) appendNames(dst []byte) []byte {
+	if len(b.Strings) == 0 {
+		return dst
+	}
+	size, lengths := 0, make([]uint8, len(b.Strings))
+	for i, s := range b.Strings {
+		size, lengths[i] = size+len(s), uint8(len(s))
+	}
+	dst = protowire.AppendTag(dst, fieldNames, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(size))
+	for _, s := range b.Strings {
+		dst = append(dst, s...)
+	}
+	return appendMessage(dst, fieldNameLengths, func(dst []byte) []byte {
+		return appendPacked(protowire.AppendVarint(dst, uint64(len(lengths))), lengths)
+	})
+}
+
+// appendStart appends the starts as distances from the earliest, and that as its
+// distance from the envelope's time.
+func (b *Batch) appendStart(dst []byte) []byte {
+	if b.Len() == 0 {
+		return dst
+	}
+	first := slices.Min(b.Start)
+	b.distance = b.distance[:0]
+	for _, start := range b.Start {
+		b.distance = append(b.distance, uint64(start-first))
+	}
+	dst = appendUint(dst, fieldFirstStart, protowire.EncodeZigZag(first-b.Time.UnixMicro()))
+	return appendColumn(dst, fieldStart, b.distance)
 }
 
 func appendAttach(dst []byte, a *AttachPoint) []byte {
@@ -203,105 +232,97 @@ func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte)
 	return dst
 }
 
-// Decoder turns messages into batches. It is not safe for concurrent use.
+// Decoder turns messages into batches. The zero value is ready for use. It is
+// not safe for concurrent use.
 type Decoder struct {
-	zstd *zstd.Decoder
-	raw  []byte
+	raw     []byte
+	lengths []uint8
+	names   names
 }
 
-// NewDecoder returns a decoder that decompresses on the caller's goroutine and
-// never holds more than MaxBatchDecoded bytes of a message.
-func NewDecoder() (*Decoder, error) {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBatchDecoded), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, fmt.Errorf("make zstd decoder: %w", err)
-	}
-	return &Decoder{zstd: z}, nil
-}
-
-// Close releases the decoder's memory.
-func (d *Decoder) Close() { d.zstd.Close() }
-
-// Decode replaces b with the batch in message, validated. Its strings and
-// columns are copies: message may be reused. After an error b is undefined.
+// Decode replaces b with the batch in message, validated, and reuses all memory
+// of b. Its strings and columns are copies: message may be reused. It never holds
+// more than MaxBatchDecoded bytes of a message. After an error b is undefined.
 func (d *Decoder) Decode(message []byte, b *Batch) error {
 	if len(message) > MaxBatchEncoded {
 		return fmt.Errorf("decode batch: %w: %d bytes, at most %d", ErrInvalid, len(message), MaxBatchEncoded)
 	}
-	raw, err := d.zstd.DecodeAll(message, d.raw[:0])
+	size, err := s2.DecodedLen(message)
+	switch {
+	case err != nil:
+		return fmt.Errorf("decode batch: decompress: %w", err)
+	case size > MaxBatchDecoded:
+		return fmt.Errorf("decode batch: %w: decompresses to %d bytes, at most %d", ErrInvalid, size, MaxBatchDecoded)
+	}
+	d.raw = slices.Grow(d.raw[:0], size+unpackAhead)
+	raw, err := s2.Decode(d.raw[:size], message)
 	if err != nil {
 		return fmt.Errorf("decode batch: decompress: %w", err)
 	}
-	d.raw = raw
 	b.Reset()
-	if err := parseBatch(raw, b); err != nil {
-		return fmt.Errorf("decode batch: %w", err)
-	}
-	if err := b.Validate(); err != nil {
+	if err := d.parse(raw, b); err != nil {
 		return fmt.Errorf("decode batch: %w", err)
 	}
 	return nil
 }
 
-// parseBatch walks the fields once; columns are noted and decoded at the end,
-// because they depend on the number of flows and the envelope's time.
-func parseBatch(raw []byte, b *Batch) error {
+// parse walks the fields once; columns are noted and decoded at the end, because
+// they depend on the number of flows and the envelope's time. It makes what
+// Validate accepts: lengths are right by construction, the rest is checked.
+func (d *Decoder) parse(raw []byte, b *Batch) error {
 	var (
-		version, flows, at uint64
-		packed             [firstAttribute + int(Attributes)][]byte
-		addrs6             []byte
+		version, flows, at, first uint64
+		packed                    [firstAttribute + int(Attributes)][]byte
 	)
-	err := eachField(raw, func(field protowire.Number, value uint64, data []byte) error {
+	for rest := raw; len(rest) > 0; {
+		var (
+			field protowire.Number
+			value uint64
+			data  []byte
+			err   error
+		)
+		if field, value, data, rest, err = nextField(rest); err != nil {
+			return err
+		}
 		switch field {
 		case fieldVersion:
 			version = value
 		case fieldAgent:
-			b.Agent = string(data)
+			b.Agent = d.names.get(data)
 		case fieldAgentVersion:
-			b.AgentVersion = string(data)
+			b.AgentVersion = d.names.get(data)
 		case fieldBoot:
-			b.Boot = string(data)
+			b.Boot = d.names.get(data)
 		case fieldSequence:
 			b.Sequence = value
 		case fieldTime:
 			at = value
 		case fieldInterval:
-			b.IntervalMS = uint32(min(value, 1<<32-1))
+			b.IntervalMS = uint32(min(value, max32))
 		case fieldAttach:
-			return parseAttach(data, b)
+			err = d.parseAttach(data, b)
 		case fieldLosses:
-			l, err := parseLoss(data)
-			if len(b.Losses) < maxLosses+1 {
-				b.Losses = append(b.Losses, l)
-			}
-			return err
+			err = d.parseLosses(data, &b.Losses, maxLosses)
 		case fieldFeatures:
-			return parseFeature(data, b)
+			err = d.parseFeature(data, b)
 		case fieldSources:
-			return parseSource(data, b)
+			err = parseSource(data, b)
 		case fieldLast:
 			b.Last = value != 0
 		case fieldFlows:
 			flows = value
-		case fieldAddresses4:
-			return b.parseAddrs(data, 4)
-		case fieldAddresses6:
-			addrs6 = data // after the IPv4 part, wherever it stands
-		case fieldStrings:
-			if len(b.Strings) >= MaxBatchFlows {
-				return fmt.Errorf("%w: more than %d strings", ErrInvalid, MaxBatchFlows)
-			}
-			b.Strings = append(b.Strings, string(data))
+		case fieldFirstStart:
+			first = value
 		default:
 			if int(field) < len(packed) {
 				packed[field] = data
 			}
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
 	switch {
-	case err != nil:
-		return err
 	case version == 0: // an empty message, or not ours
 		return fmt.Errorf("%w: no version", ErrInvalid)
 	case version > Version:
@@ -312,19 +333,90 @@ func parseBatch(raw []byte, b *Batch) error {
 		return fmt.Errorf("%w: envelope time out of range", ErrInvalid)
 	}
 	b.Time = time.UnixMicro(int64(at)).UTC()
-	if err := b.parseAddrs(addrs6, 16); err != nil {
+	if err := b.parseAddrs(packed[fieldAddresses4], 4); err != nil {
 		return err
+	}
+	if err := b.parseAddrs(packed[fieldAddresses6], 16); err != nil {
+		return err
+	}
+	if err := d.parseNames(packed[fieldNames], packed[fieldNameLengths], b); err != nil {
+		return err
+	}
+	if err := b.parseColumns(packed[:], int(flows), int64(at)+protowire.DecodeZigZag(first)); err != nil {
+		return err
+	}
+	if err := b.validateEnvelope(); err != nil {
+		return err
+	}
+	return b.validateValues()
+}
+
+// parseColumns decodes the columns of flows records, of which the first began at first.
+func (b *Batch) parseColumns(packed [][]byte, flows int, first int64) (err error) {
+	if b.Start, err = unpack(b.Start, packed[fieldStart], flows); err != nil {
+		return fmt.Errorf("column start: %w", err)
+	}
+	for i := range b.Start {
+		b.Start[i] += first
 	}
 	cols := b.columns()
 	for i := range cols {
-		c := &cols[i]
-		if data := packed[c.field]; data == nil {
-			c.fill(int(flows), int64(at))
-		} else if err := c.decode(data, int(flows), int64(at)); err != nil {
+		if err := cols[i].unpack(packed[cols[i].field], flows); err != nil {
 			return err
 		}
 	}
-	return b.decodeAttributes(packed[:], int(flows))
+	return b.parseAttributes(packed, flows)
+}
+
+// parseNames makes the dictionary of names that stand one after the other in
+// text: one string that all are parts of.
+func (d *Decoder) parseNames(text, lengths []byte, b *Batch) (err error) {
+	n, size := protowire.ConsumeVarint(lengths)
+	switch {
+	case lengths == nil && len(text) == 0:
+		return nil
+	case size < 0 || n > MaxBatchFlows:
+		return fmt.Errorf("%w: number of names", ErrInvalid)
+	}
+	if d.lengths, err = unpack(d.lengths, lengths[size:], int(n)); err != nil {
+		return fmt.Errorf("lengths of names: %w", err)
+	}
+	all, at := string(text), 0
+	if !utf8.ValidString(all) {
+		return fmt.Errorf("%w: a name is not UTF-8", ErrInvalid)
+	}
+	for _, length := range d.lengths {
+		if at+int(length) > len(all) {
+			return fmt.Errorf("%w: names are longer than their text", ErrInvalid)
+		}
+		if at < len(all) && !utf8.RuneStart(all[at]) {
+			return fmt.Errorf("%w: a name begins within a character", ErrInvalid)
+		}
+		b.Strings = append(b.Strings, all[at:at+int(length)])
+		at += int(length)
+	}
+	if at < len(all) {
+		return fmt.Errorf("%w: names are shorter than their text", ErrInvalid)
+	}
+	return nil
+}
+
+// names keeps the names of envelopes, which come again with every batch of an agent.
+type names map[string]string
+
+func (n *names) get(data []byte) string {
+	if s, ok := (*n)[string(data)]; ok {
+		return s
+	}
+	const most = 1 << 14
+	if *n == nil || len(*n) >= most {
+		*n = make(names)
+	}
+	s := string(data)
+	if len(s) <= MaxName { // else it is refused
+		(*n)[s] = s
+	}
+	return s
 }
 
 func (b *Batch) parseAddrs(data []byte, size int) error {
@@ -333,30 +425,32 @@ func (b *Batch) parseAddrs(data []byte, size int) error {
 	}
 	for ; len(data) > 0; data = data[size:] {
 		a, _ := netip.AddrFromSlice(data[:size])
+		if a.Is4In6() {
+			return fmt.Errorf("%w: address %v is IPv4 written as IPv6", ErrInvalid, a)
+		}
 		b.Addrs = append(b.Addrs, a)
 	}
 	return nil
 }
 
-func parseAttach(data []byte, b *Batch) error {
+func (d *Decoder) parseAttach(data []byte, b *Batch) error {
 	var a AttachPoint
+	if n := len(b.Attach); n < cap(b.Attach) {
+		a.Reasons = b.Attach[:n+1][n].Reasons[:0]
+	}
 	counters := [...]*Counter{3: &a.Seen, 4: &a.Recorded, 5: &a.Overflow, 6: &a.Other, 7: &a.Skipped}
 	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
 		switch field {
 		case 1:
-			a.Interface = string(data)
+			a.Interface = d.names.get(data)
 		case 2:
 			a.Egress = value != 0
 		case 3, 4, 5, 6, 7:
 			return parseCounter(data, counters[field])
 		case 8:
-			a.NetNS = string(data)
+			a.NetNS = d.names.get(data)
 		case 9:
-			r, err := parseLoss(data)
-			if len(a.Reasons) < maxReasons+1 {
-				a.Reasons = append(a.Reasons, r)
-			}
-			return err
+			return d.parseLosses(data, &a.Reasons, maxReasons)
 		default: // from a newer agent
 		}
 		return nil
@@ -380,51 +474,60 @@ func parseCounter(data []byte, c *Counter) error {
 	})
 }
 
-func parseLoss(data []byte) (l Loss, err error) {
-	err = eachField(data, func(field protowire.Number, value uint64, data []byte) error {
+// parseLosses adds one loss to all, of which one more than most is refused by Validate.
+func (d *Decoder) parseLosses(data []byte, all *[]Loss, most int) error {
+	var l Loss
+	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
 		switch field {
 		case 1:
-			l.Name = string(data)
+			l.Name = d.names.get(data)
 		case 2:
 			l.Count = value
 		default: // from a newer agent
 		}
 		return nil
 	})
-	return l, err
+	if len(*all) <= most {
+		*all = append(*all, l)
+	}
+	return err
 }
 
-// eachField calls visit for every field of a message. A varint comes as value;
-// a length-delimited field as data, never nil; fixed-width fields are skipped.
+// eachField calls visit for every field of a message.
 func eachField(message []byte, visit func(field protowire.Number, value uint64, data []byte) error) error {
 	for len(message) > 0 {
-		field, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		field, value, data, rest, err := nextField(message)
+		if err != nil {
+			return err
 		}
-		message = message[n:]
-		var (
-			value uint64
-			data  = []byte{}
-		)
-		switch kind {
-		case protowire.VarintType:
-			value, n = protowire.ConsumeVarint(message)
-		case protowire.BytesType:
-			data, n = protowire.ConsumeBytes(message)
-		default:
-			if n = protowire.ConsumeFieldValue(field, kind, message); n >= 0 {
-				message = message[n:]
-				continue
-			}
-		}
-		if n < 0 {
-			return fmt.Errorf("%w: field %d: %w", ErrInvalid, field, protowire.ParseError(n))
-		}
-		message = message[n:]
 		if err := visit(field, value, data); err != nil {
 			return err
 		}
+		message = rest
 	}
 	return nil
+}
+
+// nextField returns the first field of a message, which is not empty, and what
+// follows. A varint comes as value; a length-delimited field as data, never nil;
+// of a field of fixed width neither.
+func nextField(message []byte) (field protowire.Number, value uint64, data, rest []byte, err error) {
+	field, kind, n := protowire.ConsumeTag(message)
+	if n < 0 {
+		return 0, 0, nil, nil, fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+	}
+	rest = message[n:]
+	data = rest[:0]
+	switch kind {
+	case protowire.VarintType:
+		value, n = protowire.ConsumeVarint(rest)
+	case protowire.BytesType:
+		data, n = protowire.ConsumeBytes(rest)
+	default:
+		field, n = 0, protowire.ConsumeFieldValue(field, kind, rest)
+	}
+	if n < 0 {
+		return 0, 0, nil, nil, fmt.Errorf("%w: field %d: %w", ErrInvalid, field, protowire.ParseError(n))
+	}
+	return field, value, data, rest[n:], nil
 }

@@ -77,19 +77,28 @@ func appendFeature(dst []byte, f *Feature) []byte {
 	}
 	for i, col := range [][]uint64{f.Sizes, f.Gaps} {
 		if len(col) > 0 {
-			dst = appendMessage(dst, protowire.Number(11+i), func(dst []byte) []byte { return appendPacked(dst, col) })
+			dst = appendMessage(dst, protowire.Number(11+i), func(dst []byte) []byte {
+				for _, v := range col {
+					dst = protowire.AppendVarint(dst, v)
+				}
+				return dst
+			})
 		}
 	}
 	return appendString(dst, 13, f.NetNS)
 }
 
-func parseFeature(data []byte, b *Batch) error {
+func (d *Decoder) parseFeature(data []byte, b *Batch) error {
 	var f Feature
+	if n := len(b.Features); n < cap(b.Features) { // the memory of another batch's
+		old := &b.Features[:n+1][n]
+		f.Sizes, f.Gaps = old.Sizes[:0], old.Gaps[:0]
+	}
 	numbers := [...]*uint64{5: &f.SYN, 6: &f.SYNACK, 7: &f.FIN, 8: &f.RST, 9: &f.NewFlows, 10: &f.Overflow}
 	err := eachField(data, func(field protowire.Number, value uint64, data []byte) (err error) {
 		switch field {
 		case 1:
-			f.Interface = string(data)
+			f.Interface = d.names.get(data)
 		case 2:
 			f.Egress = value != 0
 		case 3:
@@ -99,11 +108,11 @@ func parseFeature(data []byte, b *Batch) error {
 		case 5, 6, 7, 8, 9, 10:
 			*numbers[field] = value
 		case 11:
-			f.Sizes, err = parseBuckets(data)
+			f.Sizes, err = parseBuckets(f.Sizes, data)
 		case 12:
-			f.Gaps, err = parseBuckets(data)
+			f.Gaps, err = parseBuckets(f.Gaps, data)
 		case 13:
-			f.NetNS = string(data)
+			f.NetNS = d.names.get(data)
 		default: // from a newer agent
 		}
 		return err
@@ -114,7 +123,8 @@ func parseFeature(data []byte, b *Batch) error {
 	return err
 }
 
-func parseBuckets(data []byte) (buckets []uint64, err error) {
+// parseBuckets appends the values of data.
+func parseBuckets(buckets []uint64, data []byte) ([]uint64, error) {
 	for len(data) > 0 {
 		v, n := protowire.ConsumeVarint(data)
 		if n < 0 {

@@ -227,11 +227,7 @@ func (r *running) finish(repeated ebbwatch.Counter) (flows []ebbwatch.Flow, seen
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	seen = make(map[string]ebbwatch.Counter)
 	var inRecords, recorded ebbwatch.Counter
 	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {

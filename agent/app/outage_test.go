@@ -144,11 +144,7 @@ func oncePerRun(t *testing.T, r *running, connections []string, runs int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	last := make(map[string]uint64)
 	current := ""
 	var got []string

@@ -79,11 +79,7 @@ func spooled(t *testing.T, dir string) (flows []ebbwatch.Flow) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	var b ebbwatch.Batch
 	for _, r := range s.Take(1000, 1<<30) {
 		if err := decoder.Decode(r.Data, &b); err != nil {

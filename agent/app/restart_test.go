@@ -313,11 +313,7 @@ func (g *restartRig) told() (runs []*told) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	var recorded, inRecords ebbwatch.Counter
 	var got []uint32
 	for seq := uint64(1); seq <= info.State.LastSeq; seq++ {

@@ -64,11 +64,7 @@ func endpoint(addr string, port int) netip.AddrPort {
 // until enough says so, at most for limit.
 func (r *running) warnings(next *uint64, limit time.Duration, enough func(*ebbwatch.Batch) bool) bool {
 	r.t.Helper()
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		msg, err := r.stream.GetMsg(r.t.Context(), *next)
 		if err != nil {

@@ -28,7 +28,7 @@ type bed struct {
 	js       jetstream.JetStream
 	cfg      Config
 	db       string
-	encoder  *ebbwatch.Encoder
+	encoder  ebbwatch.Encoder
 	sent     sums
 	flows    *flowgen.Fleet
 	rows     map[string]int // sent to the tables beside flows
@@ -54,10 +54,6 @@ func newBed(t *testing.T, ch *chtest.Server) *bed {
 	b.cfg.Streams.DeadLetterMaxBytes = 16 << 20
 	b.cfg.Ingest.BlockAge = 50 * time.Millisecond
 	b.cfg.Insert.RetryMax = time.Second
-	var err error
-	if b.encoder, err = ebbwatch.NewEncoder(); err != nil {
-		t.Fatal(err)
-	}
 	b.rows = make(map[string]int)
 	b.flows = flowgen.New(1, 7, time.Now().Add(-time.Minute), 5*time.Second)
 	return b

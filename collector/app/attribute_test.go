@@ -22,6 +22,9 @@ func everyAttribute(t *testing.T, ch *chtest.Server) {
 		flow.SrcPort, flow.Interface = uint16(i), fmt.Sprintf("eth%d", i)
 		batch.Append(&flow)
 		if i == 1 {
+			for g := range ebbwatch.Groups {
+				batch.Index[g], batch.Entries[g] = []uint32{1}, 1
+			}
 			for attr := range ebbwatch.Attributes {
 				batch.Attributes[attr] = []uint32{uint32(attr) + 1}
 				switch {
@@ -32,6 +35,8 @@ func everyAttribute(t *testing.T, ch *chtest.Server) {
 					batch.Attributes[attr][0] = uint32(ebbwatch.TunnelGRE)
 				case attr == ebbwatch.AttrApp:
 					batch.Attributes[attr][0] = uint32(ebbwatch.AppQUIC)
+				case attr == ebbwatch.AttrFinal:
+					batch.Attributes[attr][0] = 1
 				}
 			}
 		}
@@ -44,6 +49,18 @@ func everyAttribute(t *testing.T, ch *chtest.Server) {
 		switch {
 		case attr == ebbwatch.AttrInterfaces: // names at least the one that accounted the packets
 			want = []string{"eth0", "it's interfaces", "eth2"}
+		case attr == ebbwatch.AttrInterface:
+			want = []string{"eth0", "it's interface", "eth2"}
+		case attr == ebbwatch.AttrProto:
+			want = []string{"6", "1", "6"}
+		case attr == ebbwatch.AttrInitiator:
+			want = []string{"unknown", "socket", "unknown"}
+		case attr == ebbwatch.AttrConnState:
+			want = []string{"OTH", "S2", "OTH"}
+		case attr == ebbwatch.AttrFinal:
+			want = []string{"false", "true", "false"}
+		case attr == ebbwatch.AttrSampling:
+			want = []string{"1", fmt.Sprint(uint32(attr) + 2), "1"}
 		case attr.Text():
 			want = []string{"", "it's " + attr.Name(), ""}
 		case attr == ebbwatch.AttrTunnel:

@@ -30,10 +30,7 @@ func measureEncoding() ([]figure, error) {
 // encode returns the median cost of a flow over many batches of size flows.
 func encode(size int) (ns, bytes float64, err error) {
 	const rounds, batches = 15, 60
-	encoder, err := ebbwatch.NewEncoder()
-	if err != nil {
-		return 0, 0, err
-	}
+	var encoder ebbwatch.Encoder
 	var costs, sizes []float64
 	for round := range rounds {
 		m := newMix(uint64(round))

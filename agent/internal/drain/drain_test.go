@@ -108,11 +108,7 @@ func runUnder(t *testing.T, wrong func(time.Duration) time.Duration, steps ...st
 			t.Error(err)
 		}
 	})
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	batches = make([]ebbwatch.Batch, len(out.messages))
 	for i, m := range out.messages {
 		if err := decoder.Decode(m.Data, &batches[i]); err != nil {

@@ -58,11 +58,7 @@ func TestWarningsComeBetweenDrainsInOneSequence(t *testing.T) {
 			if interval > 0 {
 				want = 3 + 5
 			}
-			decoder, err := ebbwatch.NewDecoder()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer decoder.Close()
+			var decoder ebbwatch.Decoder
 			for i, m := range out.messages {
 				var b ebbwatch.Batch
 				if err := decoder.Decode(m.Data, &b); err != nil {

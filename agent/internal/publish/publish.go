@@ -59,7 +59,7 @@ type Publisher struct {
 	log     *slog.Logger
 	queue   *queue
 	outbox  *outbox
-	encoder *ebbwatch.Encoder
+	encoder ebbwatch.Encoder
 	metrics *metrics
 
 	sequence     uint64
@@ -75,11 +75,7 @@ type Publisher struct {
 // New returns a publisher that is connected through conn, which it does not
 // own. It registers its metrics with reg.
 func New(cfg Config, conn *nats.Conn, reg prometheus.Registerer, log *slog.Logger) (*Publisher, error) {
-	encoder, err := ebbwatch.NewEncoder()
-	if err != nil {
-		return nil, err
-	}
-	p := &Publisher{cfg: cfg, boot: newBoot(), conn: conn, log: log, queue: newQueue(cfg.QueueMaxBytes), encoder: encoder}
+	p := &Publisher{cfg: cfg, boot: newBoot(), conn: conn, log: log, queue: newQueue(cfg.QueueMaxBytes)}
 	p.outbox = &outbox{queue: p.queue, log: log}
 	if cfg.Spool.Dir != "" {
 		p.outbox.spool = spool.New(cfg.Spool, log)

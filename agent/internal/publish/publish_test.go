@@ -80,11 +80,7 @@ func createStream(t *testing.T, url string, maxBytes int64) jetstream.Stream {
 // stored returns the sequences of the batches in the stream, in its order.
 func stored(t *testing.T, stream jetstream.Stream) (sequences []uint64, last ebbwatch.Batch) {
 	t.Helper()
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	info, err := stream.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)

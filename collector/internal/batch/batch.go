@@ -17,7 +17,7 @@ type Reason string
 // The reasons, in the order in which they are looked for.
 const (
 	Subject     Reason = "subject"      // the subject names no agent
-	Undecodable Reason = "undecodable"  // not a zstd frame within the limits
+	Undecodable Reason = "undecodable"  // not what an agent compresses, within the limits
 	Version     Reason = "version"      // from a newer agent
 	Invalid     Reason = "invalid"      // decodes, and breaks the contract
 	ForgedAgent Reason = "forged_agent" // the envelope names another agent than the subject
@@ -51,22 +51,13 @@ type Limits struct {
 
 // Decoder decodes messages. It is not safe for concurrent use.
 type Decoder struct {
-	decoder *ebbwatch.Decoder
+	decoder ebbwatch.Decoder
 	limits  Limits
 	batch   ebbwatch.Batch
 }
 
 // NewDecoder returns a decoder that holds times to limits.
-func NewDecoder(limits Limits) (*Decoder, error) {
-	d, err := ebbwatch.NewDecoder()
-	if err != nil {
-		return nil, err
-	}
-	return &Decoder{decoder: d, limits: limits}, nil
-}
-
-// Close releases the decoder's memory.
-func (d *Decoder) Close() { d.decoder.Close() }
+func NewDecoder(limits Limits) *Decoder { return &Decoder{limits: limits} }
 
 // Decode returns the batch that came in on subject and was stored by NATS at
 // stored. The batch is valid until the next call. Every error is a *RefusedError.

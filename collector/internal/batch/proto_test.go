@@ -1,16 +1,15 @@
 package batch
 
 import (
-	"bytes"
 	"context"
-	"io"
+	"encoding/binary"
 	"net/netip"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/bufbuild/protocompile"
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,12 +39,14 @@ func sample() *ebbwatch.Batch {
 	b.Losses, b.Last = []ebbwatch.Loss{{Name: "queue_dropped_batches", Count: 300}}, true
 	b.Attach[0].Egress = true
 	b.Attach[0].Overflow = ebbwatch.Counter{Packets: 1, Bytes: 2}
-	for i := range b.Sampling {
-		b.Sampling[i], b.VLAN[i], b.ICMPCode[i] = uint32(i+1), uint16(i*80), uint8(i)
-		b.ICMPType[i] = uint8(200 - i)
+	for g := range ebbwatch.Groups {
+		b.Entries[g] = 10
+		for i := range b.Index[g] {
+			b.Index[g][i] = uint32((i + int(g)) % 11)
+		}
 	}
 	for i := range b.Attributes {
-		b.Attributes[i] = make([]uint32, b.Len())
+		b.Attributes[i] = make([]uint32, 10)
 		for j := range b.Attributes[i] {
 			b.Attributes[i][j] = uint32((i + j) % 2) // within the range of each
 		}
@@ -76,30 +77,79 @@ func TestProtobufReadsWhatTheCodecWrites(t *testing.T) {
 		!m.Get(fields.ByName("last")).Bool() || number("interval_ms") != uint64(b.IntervalMS) || number("flows") != uint64(b.Len()) {
 		t.Errorf("the envelope reads as %s", protojson.Format(m))
 	}
-	list := func(name string, i int) protoreflect.Value {
-		return m.Get(fields.ByName(protoreflect.Name(name))).List().Get(i)
+	first := b.Time.UnixMicro() + m.Get(fields.ByName("first_start")).Int()
+	column := func(name string, n int) []uint64 {
+		return readColumn(t, name, m.Get(fields.ByName(protoreflect.Name(name))).Bytes(), n)
 	}
-	for i := range b.Len() {
-		if got := b.Time.UnixMicro() + list("start", i).Int(); got != b.Start[i] {
-			t.Errorf("start of flow %d reads as %d, want %d", i, got, b.Start[i])
-		}
-		for name, want := range map[string]uint64{
-			"duration": b.Duration[i], "src_addr": uint64(b.SrcAddr[i]), "dst_addr": uint64(b.DstAddr[i]), "src_port": uint64(b.SrcPort[i]),
-			"dst_port": uint64(b.DstPort[i]), "proto": uint64(b.Proto[i]), "initiator": uint64(b.Initiator[i]), "interface": uint64(b.Interface[i]),
-			"vlan": uint64(b.VLAN[i]), "src_packets": b.SrcPackets[i], "src_bytes": b.SrcBytes[i], "dst_packets": b.DstPackets[i], "dst_bytes": b.DstBytes[i],
-			"src_flags": uint64(b.SrcFlags[i]), "dst_flags": uint64(b.DstFlags[i]), "conn_state": uint64(b.ConnState[i]), "icmp_type": uint64(b.ICMPType[i]),
-			"icmp_code": uint64(b.ICMPCode[i]), "age_ms": uint64(b.AgeMS[i]), "final": uint64(b.Final[i]), "sampling": uint64(b.Sampling[i]),
-		} {
-			if got := list(name, i).Uint(); got != want {
-				t.Errorf("%s of flow %d reads as %d, want %d", name, i, got, want)
-			}
-		}
-		for a := range ebbwatch.Attributes {
-			if got := list(a.Name(), i).Uint(); got != uint64(b.Attributes[a][i]) {
-				t.Errorf("%s of flow %d reads as %d, want %d", a.Name(), i, got, b.Attributes[a][i])
+	for name, want := range map[string]func(int) uint64{
+		"start":    func(i int) uint64 { return uint64(b.Start[i] - first) },
+		"duration": func(i int) uint64 { return b.Duration[i] },
+		"src_addr": func(i int) uint64 { return uint64(b.SrcAddr[i]) }, "dst_addr": func(i int) uint64 { return uint64(b.DstAddr[i]) },
+		"src_port": func(i int) uint64 { return uint64(b.SrcPort[i]) }, "dst_port": func(i int) uint64 { return uint64(b.DstPort[i]) },
+		"src_packets": func(i int) uint64 { return b.SrcPackets[i] }, "src_bytes": func(i int) uint64 { return b.SrcBytes[i] },
+		"dst_packets": func(i int) uint64 { return b.DstPackets[i] }, "dst_bytes": func(i int) uint64 { return b.DstBytes[i] },
+		"age_ms": func(i int) uint64 { return uint64(b.AgeMS[i]) }, "handshake_us": func(i int) uint64 { return uint64(b.HandshakeUS[i]) },
+		"rtt_us": func(i int) uint64 { return uint64(b.RTTUS[i]) }, "app_latency_us": func(i int) uint64 { return uint64(b.LatencyUS[i]) },
+	} {
+		for i, got := range column(name, b.Len()) {
+			if got != want(i) {
+				t.Errorf("%s of flow %d reads as %d, want %d", name, i, got, want(i))
 			}
 		}
 	}
+	for g, name := range []string{"kind", "path", "health", "src_owner", "dst_owner", "name", "dns", "tls", "http"} {
+		for i, got := range column(name, b.Len()) {
+			if got != uint64(b.Index[g][i]) {
+				t.Errorf("%s of flow %d reads as %d, want %d", name, i, got, b.Index[g][i])
+			}
+		}
+		if got := m.Get(fields.ByName("entries")).List().Get(g).Uint(); got != uint64(b.Entries[g]) {
+			t.Errorf("group %s has %d entries, want %d", name, got, b.Entries[g])
+		}
+	}
+	for a := range ebbwatch.Attributes {
+		for i, got := range column(a.Name(), b.Entries[a.Group()]) {
+			if got != uint64(b.Attributes[a][i]) {
+				t.Errorf("%s of entry %d reads as %d, want %d", a.Name(), i, got, b.Attributes[a][i])
+			}
+		}
+	}
+	text := m.Get(fields.ByName("names")).Bytes()
+	lengths := m.Get(fields.ByName("name_lengths")).Bytes()
+	n, size := binary.Uvarint(lengths)
+	if n != uint64(len(b.Strings)) {
+		t.Fatalf("%d names, want %d", n, len(b.Strings))
+	}
+	for i, length := range readColumn(t, "name_lengths", lengths[size:], int(n)) {
+		if got := string(text[:length]); got != b.Strings[i] {
+			t.Errorf("name %d is %q, want %q", i, got, b.Strings[i])
+		}
+		text = text[length:]
+	}
+}
+
+// readColumn reads n values bit by bit, as batch.proto states it.
+func readColumn(t *testing.T, name string, packed []byte, n int) []uint64 {
+	t.Helper()
+	values := make([]uint64, n)
+	width, bits := int(packed[0]), packed[1:]
+	for i := range n * width {
+		if bits[i/8]>>(i%8)&1 == 1 {
+			values[i/width] |= 1 << (i % width)
+		}
+	}
+	rest, at := bits[(n*width+7)/8:], -1
+	for len(rest) > 0 {
+		gap, size := binary.Uvarint(rest)
+		high, size2 := binary.Uvarint(rest[size:])
+		if size <= 0 || size2 <= 0 {
+			t.Fatalf("column %s ends within a patch", name)
+		}
+		at += int(gap) + 1
+		values[at] |= high << width
+		rest = rest[size+size2:]
+	}
+	return values
 }
 
 func TestTheCodecReadsWhatProtobufWrites(t *testing.T) {
@@ -113,11 +163,7 @@ func TestTheCodecReadsWhatProtobufWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoder, err := ebbwatch.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer decoder.Close()
+	var decoder ebbwatch.Decoder
 	var got ebbwatch.Batch
 	if err := decoder.Decode(compress(t, message), &got); err != nil {
 		t.Fatal(err)
@@ -135,10 +181,7 @@ func TestTheCodecReadsWhatProtobufWrites(t *testing.T) {
 
 func pack(t *testing.T, b *ebbwatch.Batch) []byte {
 	t.Helper()
-	e, err := ebbwatch.NewEncoder()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var e ebbwatch.Encoder
 	message, err := e.Encode(nil, b)
 	if err != nil {
 		t.Fatal(err)
@@ -148,12 +191,7 @@ func pack(t *testing.T, b *ebbwatch.Batch) []byte {
 
 func unpack(t *testing.T, message []byte) []byte {
 	t.Helper()
-	z, err := zstd.NewReader(bytes.NewReader(message))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	raw, err := io.ReadAll(z)
+	raw, err := s2.Decode(nil, message)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,9 +200,5 @@ func unpack(t *testing.T, message []byte) []byte {
 
 func compress(t *testing.T, raw []byte) []byte {
 	t.Helper()
-	z, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return z.EncodeAll(raw, nil)
+	return s2.Encode(nil, raw)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 )
@@ -20,7 +21,7 @@ import (
 // every flow is in the table. The rate counts from the first commit that is
 // seen to the last, so that start-up does not dilute it; merges go on meanwhile.
 func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]float64, error) {
-	all, err := messages(flows, 1000)
+	all, err := messages(flows, 1000, (*flowgen.Fleet).Next)
 	if err != nil {
 		return nil, err
 	}

@@ -145,10 +145,7 @@ func migrate(t *testing.T, conn chconn.Config, js jetstream.JetStream) {
 func publish(t *testing.T, js jetstream.JetStream, seed uint64, batches, flows int) (records, bytes uint64) {
 	t.Helper()
 	fleet := flowgen.New(seed, 5, time.Now().Add(-time.Minute), 5*time.Second)
-	encoder, err := ebbwatch.NewEncoder()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var encoder ebbwatch.Encoder
 	var b ebbwatch.Batch
 	for range batches {
 		fleet.Next(&b, flows)

@@ -124,13 +124,8 @@ func (g *Ingester) Health() error {
 // session is the time between two losses of the ledger or the messages: it
 // settles what the last one left, then runs the two halves of the pipeline.
 func (g *Ingester) session(ctx context.Context) error {
-	decoder, err := batch.NewDecoder(batch.Limits{MaxAhead: g.Config.MaxAhead, MaxAge: g.Config.MaxAge})
-	if err != nil {
-		return err
-	}
-	defer decoder.Close()
 	p := &pipe{
-		Ingester: g, decoder: decoder,
+		Ingester: g, decoder: batch.NewDecoder(batch.Limits{MaxAhead: g.Config.MaxAhead, MaxAge: g.Config.MaxAge}),
 		arrived: make(chan message), full: make(chan *load), free: make(chan *load, 2),
 	}
 	if err := p.open(ctx); err != nil {

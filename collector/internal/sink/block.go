@@ -14,8 +14,6 @@ import (
 
 // Types of columns whose wire form is a plain integer.
 const (
-	typeInitiator = proto.ColumnType("Enum8('unknown' = 0, 'syn' = 1, 'socket' = 2, 'first' = 3)")
-	typeConnState = proto.ColumnType("Enum8('OTH' = 0, 'S0' = 1, 'S1' = 2, 'SF' = 3, 'REJ' = 4, 'S2' = 5, 'S3' = 6, 'RSTO' = 7, 'RSTR' = 8, 'RSTOS0' = 9, 'RSTRH' = 10, 'SH' = 11, 'SHR' = 12)")
 	typeMillis    = proto.ColumnType("DateTime64(3, 'UTC')")
 	typeBool      = proto.ColumnType("Bool")
 	typeDirection = proto.ColumnType("Enum8('ingress' = 0, 'egress' = 1)")
@@ -26,22 +24,15 @@ const (
 type Block struct {
 	names                interner
 	agent                dictionary
-	iface                nameColumn
 	start                proto.ColInt64
 	durationMS           proto.ColUInt32
 	srcIP, dstIP         proto.ColIPv6
 	srcPort, dstPort     proto.ColUInt16
-	protocol             proto.ColUInt8
-	initiator            proto.ColUInt8
-	vlan                 proto.ColUInt16
 	srcPackets, srcBytes proto.ColUInt64
 	dstPackets, dstBytes proto.ColUInt64
-	srcFlags, dstFlags   proto.ColUInt16
-	connState            proto.ColUInt8
-	icmpType, icmpCode   proto.ColUInt8
 	ageMS                proto.ColUInt32
-	final                proto.ColUInt8
-	sampling             proto.ColUInt32
+	handshakeUS, rttUS   proto.ColUInt32
+	latencyUS            proto.ColUInt32
 
 	attributes attributes
 
@@ -58,32 +49,23 @@ func NewBlock() *Block {
 	b := &Block{}
 	b.agent.init()
 	b.names.init()
-	b.iface.init(&b.names)
 	b.attributes.init(&b.names)
 	b.flows = proto.Input{
 		{Name: "agent", Data: &b.agent},
-		{Name: "interface", Data: &b.iface},
 		{Name: "start", Data: proto.Alias(&b.start, typeMillis)},
 		{Name: "duration_ms", Data: &b.durationMS},
 		{Name: "src_ip", Data: &b.srcIP},
 		{Name: "dst_ip", Data: &b.dstIP},
 		{Name: "src_port", Data: &b.srcPort},
 		{Name: "dst_port", Data: &b.dstPort},
-		{Name: "proto", Data: &b.protocol},
-		{Name: "initiator", Data: proto.Alias(&b.initiator, typeInitiator)},
-		{Name: "vlan", Data: &b.vlan},
 		{Name: "src_packets", Data: &b.srcPackets},
 		{Name: "src_bytes", Data: &b.srcBytes},
 		{Name: "dst_packets", Data: &b.dstPackets},
 		{Name: "dst_bytes", Data: &b.dstBytes},
-		{Name: "src_flags", Data: &b.srcFlags},
-		{Name: "dst_flags", Data: &b.dstFlags},
-		{Name: "conn_state", Data: proto.Alias(&b.connState, typeConnState)},
-		{Name: "icmp_type", Data: &b.icmpType},
-		{Name: "icmp_code", Data: &b.icmpCode},
 		{Name: "age_ms", Data: &b.ageMS},
-		{Name: "final", Data: proto.Alias(&b.final, typeBool)},
-		{Name: "sampling", Data: &b.sampling},
+		{Name: "handshake_us", Data: &b.handshakeUS},
+		{Name: "rtt_us", Data: &b.rttUS},
+		{Name: "app_latency_us", Data: &b.latencyUS},
 	}
 	b.features.init()
 	b.sources.init()
@@ -102,13 +84,13 @@ func (b *Block) Longest() int {
 
 // flowRowBytes are those of a row's columns of fixed width, attributes left out
 // and dictionary keys included.
-const flowRowBytes = 118
+const flowRowBytes = 100
 
 // Bytes returns what the rows take in memory, with their names. The first row
 // that has an attribute makes a column of it for all rows: up to 4 bytes for
 // each, beside what its batch adds.
 func (b *Block) Bytes() int {
-	return flowRowBytes*len(b.start) + b.agent.bytes() + b.iface.bytes() + b.names.bytes() + b.attributes.bytes(len(b.start)) +
+	return flowRowBytes*len(b.start) + b.agent.bytes() + b.names.bytes() + b.attributes.bytes(len(b.start)) +
 		b.features.bytes() + b.sources.bytes() + b.coverage.bytes()
 }
 
@@ -152,41 +134,30 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	}
 	b.agent.repeat(b.agent.key(in.Agent), n)
 	b.names.load(in.Strings)
-	b.attributes.append(in, len(b.start), &b.iface)
-	b.iface.appendIndices(in.Interface)
-	for _, us := range in.Start {
-		b.start = append(b.start, us/1000)
+	b.attributes.append(in, len(b.start))
+	at := len(b.start)
+	b.start, b.durationMS = extend(b.start, n), extend(b.durationMS, n)
+	for i, us := range in.Start {
+		b.start[at+i] = int64(uint64(us) / 1000) // never negative
 	}
-	for _, us := range in.Duration {
-		b.durationMS = append(b.durationMS, uint32(min(us/1000, math.MaxUint32))) // 49 days
+	for i, us := range in.Duration {
+		b.durationMS[at+i] = uint32(min(us/1000, math.MaxUint32)) // 49 days
 	}
 	b.addrs = b.addrs[:0]
 	for _, a := range in.Addrs {
 		b.addrs = append(b.addrs, mapped(a))
 	}
-	for _, i := range in.SrcAddr {
-		b.srcIP = append(b.srcIP, b.addrs[i])
-	}
-	for _, i := range in.DstAddr {
-		b.dstIP = append(b.dstIP, b.addrs[i])
-	}
+	b.srcIP, b.dstIP = gather(b.srcIP, b.addrs, in.SrcAddr), gather(b.dstIP, b.addrs, in.DstAddr)
 	b.srcPort = append(b.srcPort, in.SrcPort...)
 	b.dstPort = append(b.dstPort, in.DstPort...)
-	b.protocol = append(b.protocol, in.Proto...)
-	b.initiator = append(b.initiator, in.Initiator...)
-	b.vlan = append(b.vlan, in.VLAN...)
 	b.srcPackets = append(b.srcPackets, in.SrcPackets...)
 	b.srcBytes = append(b.srcBytes, in.SrcBytes...)
 	b.dstPackets = append(b.dstPackets, in.DstPackets...)
 	b.dstBytes = append(b.dstBytes, in.DstBytes...)
-	b.srcFlags = append(b.srcFlags, in.SrcFlags...)
-	b.dstFlags = append(b.dstFlags, in.DstFlags...)
-	b.connState = append(b.connState, in.ConnState...)
-	b.icmpType = append(b.icmpType, in.ICMPType...)
-	b.icmpCode = append(b.icmpCode, in.ICMPCode...)
 	b.ageMS = append(b.ageMS, in.AgeMS...)
-	b.final = append(b.final, in.Final...)
-	b.sampling = append(b.sampling, in.Sampling...)
+	b.handshakeUS = append(b.handshakeUS, in.HandshakeUS...)
+	b.rttUS = append(b.rttUS, in.RTTUS...)
+	b.latencyUS = append(b.latencyUS, in.LatencyUS...)
 }
 
 // mapped returns a as the store's IPv6: IPv4 as ::ffff:a.b.c.d.

@@ -16,10 +16,7 @@ func BenchmarkDecodeAppend(b *testing.B) {
 	const flows = 100
 	now := time.Now()
 	fleet := flowgen.New(1, 100, now.Add(-time.Minute), 5*time.Second)
-	encoder, err := ebbwatch.NewEncoder()
-	if err != nil {
-		b.Fatal(err)
-	}
+	var encoder ebbwatch.Encoder
 	var messages [][]byte
 	var subjects []string
 	size := 0
@@ -32,11 +29,7 @@ func BenchmarkDecodeAppend(b *testing.B) {
 		}
 		messages, subjects, size = append(messages, message), append(subjects, ebbwatch.FlowSubject(in.Agent)), size+len(message)
 	}
-	decoder, err := batch.NewDecoder(batch.Limits{MaxAhead: time.Hour, MaxAge: time.Hour})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer decoder.Close()
+	decoder := batch.NewDecoder(batch.Limits{MaxAhead: time.Hour, MaxAge: time.Hour})
 	block := NewBlock()
 	i := 0
 	b.ReportAllocs()

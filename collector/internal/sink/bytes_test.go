@@ -50,7 +50,14 @@ func TestBytesCoversNames(t *testing.T) {
 		for i := range 1000 {
 			b.Append(&ebbwatch.Flow{Interface: fmt.Sprintf("%d-%d-%s", n, i, strings.Repeat("x", 200)), Sampling: 1})
 		}
+		for g := range ebbwatch.Groups {
+			b.Entries[g] = 1000
+			for i := range uint32(1000) {
+				b.Index[g][i] = i + 1
+			}
+		}
 		for attr := range ebbwatch.Attributes {
+			b.Attributes[attr] = nil
 			for i := range uint32(1000) {
 				b.Attributes[attr] = append(b.Attributes[attr], 1+i%4)
 			}

@@ -35,8 +35,10 @@ func (d *dictionary) bytes() int {
 
 // repeat appends a key n times.
 func (d *dictionary) repeat(key uint32, n int) {
-	for range n {
-		d.Keys32 = append(d.Keys32, key)
+	at := len(d.Keys32)
+	d.Keys32 = extend(d.Keys32, n)
+	for i := range d.Keys32[at:] {
+		d.Keys32[at+i] = key
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 type interner struct {
 	numbers map[string]uint32
 	names   []string
-	text    int          // bytes of names
+	text    int          // bytes that names keep in memory
 	batch   []uint32     // numbers of the names of the batch that is being appended
 	index   proto.ColStr // dictionary of the column that is being written
 }
@@ -28,15 +28,20 @@ func (n *interner) number(s string) uint32 {
 	k := uint32(len(n.names))
 	n.numbers[s] = k
 	n.names = append(n.names, s)
-	n.text += len(s)
 	return k
 }
 
-// load numbers the names of a batch.
+// load numbers the names of a batch. They are parts of one text, which stays in
+// memory for the sake of one that is new.
 func (n *interner) load(names []string) {
+	known, text := len(n.names), 0
 	n.batch = n.batch[:0]
 	for _, s := range names {
 		n.batch = append(n.batch, n.number(s))
+		text += len(s)
+	}
+	if len(n.names) > known {
+		n.text += text
 	}
 }
 
@@ -72,7 +77,7 @@ type nameColumn struct {
 
 func (c *nameColumn) init(names *interner) {
 	c.names = names
-	c.Index, c.Key = &names.index, proto.KeyUInt32
+	c.Index, c.Key = &names.index, proto.KeyUInt8
 }
 
 // key returns the key of a name by its number.
@@ -87,37 +92,92 @@ func (c *nameColumn) key(number uint32) uint32 {
 }
 
 // grow makes room for the numbers of names that are new since the last call.
-func (c *nameColumn) grow() { c.keys = appendZeros(c.keys, len(c.names.names)-len(c.keys)) }
-
-// appendIndices appends the names of the batch that indices point to.
-func (c *nameColumn) appendIndices(indices []uint32) {
-	c.grow()
-	at := len(c.Keys32)
-	c.Keys32 = slices.Grow(c.Keys32, len(indices))[:at+len(indices)]
-	out := c.Keys32[at:]
-	for i, index := range indices {
-		out[i] = c.key(c.names.batch[index])
-	}
+// The first call gives "" key 0.
+func (c *nameColumn) grow() {
+	c.keys = appendZeros(c.keys, len(c.names.names)-len(c.keys))
+	c.key(0)
 }
 
-// appendNames appends the names of an attribute: 0 is "", which has key 0, and
+// entries appends the keys of the names of an attribute's entries: 0 is "", and
 // other values are one more than an index into the names of the batch.
-func (c *nameColumn) appendNames(values []uint32) {
+func (c *nameColumn) entries(keys, values []uint32) []uint32 {
 	c.grow()
-	at := len(c.Keys32)
-	c.Keys32 = slices.Grow(c.Keys32, len(values))[:at+len(values)]
-	out := c.Keys32[at:]
-	for i, v := range values {
-		if v == 0 {
-			out[i] = 0
-		} else {
-			out[i] = c.key(c.names.batch[v-1])
+	batch := c.names.batch
+	for _, v := range values {
+		var key uint32
+		if v != 0 {
+			key = c.key(batch[v-1])
 		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// widen makes the rows' keys wide enough for the dictionary.
+func (c *nameColumn) widen() {
+	if c.Key == proto.KeyUInt8 && len(c.used) > 1<<8 {
+		c.Key, c.Keys16 = proto.KeyUInt16, extend(c.Keys16, len(c.Keys8))
+		for i, k := range c.Keys8 {
+			c.Keys16[i] = uint16(k)
+		}
+		c.Keys8 = c.Keys8[:0]
+	}
+	if c.Key == proto.KeyUInt16 && len(c.used) > 1<<16 {
+		c.Key, c.Keys32 = proto.KeyUInt32, extend(c.Keys32, len(c.Keys16))
+		for i, k := range c.Keys16 {
+			c.Keys32[i] = uint32(k)
+		}
+		c.Keys16 = c.Keys16[:0]
 	}
 }
 
-// bytes returns what the dictionary takes, here and in an insert.
-func (c *nameColumn) bytes() int { return c.text + 4*len(c.used) + 4*len(c.keys) }
+// gather appends keys[i] for each i of index.
+func (c *nameColumn) gather(keys, index []uint32, narrow *scratch) {
+	c.widen()
+	switch c.Key {
+	case proto.KeyUInt8:
+		c.Keys8 = gather(c.Keys8, convert(&narrow.u8, keys), index)
+	case proto.KeyUInt16:
+		c.Keys16 = gather(c.Keys16, convert(&narrow.u16, keys), index)
+	default:
+		c.Keys32 = gather(c.Keys32, keys, index)
+	}
+}
+
+// zeros appends "" n times.
+func (c *nameColumn) zeros(n int) {
+	switch c.Key {
+	case proto.KeyUInt8:
+		c.Keys8 = appendZeros(c.Keys8, n)
+	case proto.KeyUInt16:
+		c.Keys16 = appendZeros(c.Keys16, n)
+	default:
+		c.Keys32 = appendZeros(c.Keys32, n)
+	}
+}
+
+// rowKeys returns the key of each row.
+func (c *nameColumn) rowKeys() []uint32 {
+	all := make([]uint32, 0, max(len(c.Keys8), len(c.Keys16), len(c.Keys32)))
+	switch c.Key {
+	case proto.KeyUInt8:
+		for _, k := range c.Keys8 {
+			all = append(all, uint32(k))
+		}
+	case proto.KeyUInt16:
+		for _, k := range c.Keys16 {
+			all = append(all, uint32(k))
+		}
+	default:
+		all = append(all, c.Keys32...)
+	}
+	return all
+}
+
+// bytes returns what the keys and the dictionary take, here and in an insert.
+func (c *nameColumn) bytes() int {
+	return len(c.Keys8) + 2*len(c.Keys16) + 4*len(c.Keys32) + c.text + 4*len(c.used) + 4*len(c.keys)
+}
 
 // Type implements proto.ColInput.
 func (c *nameColumn) Type() proto.ColumnType {
@@ -146,11 +206,16 @@ func (c *nameColumn) WriteColumn(w *proto.Writer) {
 
 // Reset empties the column. It is to be reset with its interner.
 func (c *nameColumn) Reset() {
-	c.Keys32 = c.Keys32[:0]
+	c.Key, c.Keys8, c.Keys16, c.Keys32 = proto.KeyUInt8, c.Keys8[:0], c.Keys16[:0], c.Keys32[:0]
 	if len(c.keys) > 1<<16 {
 		c.keys, c.used = nil, nil
 	}
 	c.keys, c.used, c.text = c.keys[:0], c.used[:0], 0
+}
+
+// extend makes column n entries longer; what they hold is undefined.
+func extend[T any](column []T, n int) []T {
+	return slices.Grow(column, n)[:len(column)+n]
 }
 
 // appendZeros appends n zeros, none if n is negative.
@@ -159,7 +224,7 @@ func appendZeros[T any](column []T, n int) []T {
 		return column
 	}
 	at := len(column)
-	column = slices.Grow(column, n)[:at+n]
+	column = extend(column, n)
 	clear(column[at:])
 	return column
 }
