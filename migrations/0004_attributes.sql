@@ -35,7 +35,7 @@ ALTER TABLE flows
     ADD COLUMN IF NOT EXISTS `server_name` LowCardinality(String) COMMENT 'Name that was asked for: DNS question, TLS server name or HTTP Host. Its words are the sender''s' CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS `dns_type` LowCardinality(String) COMMENT 'Type of the DNS question: A, AAAA, TYPE65280' CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS `dns_rcode` LowCardinality(String) COMMENT 'Code of the DNS answer: NOERROR, NXDOMAIN, RCODE12; empty where none was seen' CODEC(ZSTD(1)),
-    ADD COLUMN IF NOT EXISTS `dns_answers` UInt16 COMMENT 'Records in the answer section of the DNS answer' CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS `dns_answers` UInt16 COMMENT 'Records in the answer section of the DNS answer' CODEC(T64, ZSTD(1)),
     ADD COLUMN IF NOT EXISTS `app_latency_us` UInt32 COMMENT 'Microseconds from the first request to the first response; 0 is unknown' CODEC(T64, ZSTD(1)),
     ADD COLUMN IF NOT EXISTS `tls_alpn` LowCardinality(String) COMMENT 'First application protocol that the TLS client offered' CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS `tls_ja4` LowCardinality(String) COMMENT 'JA4 fingerprint of the TLS ClientHello' CODEC(ZSTD(1)),

@@ -170,15 +170,17 @@ func (r *round) check(ctx context.Context, values map[string]float64) error {
 	if raw != r.flows || rolled != raw || rawBytes != rolledBytes {
 		return fmt.Errorf("sent %d flows, stored %d (%d B), rolled up %d (%d B)", r.flows, raw, rawBytes, rolled, rolledBytes)
 	}
-	for table, name := range map[string]string{"flows": "stored_bytes_per_flow", "flows_1m": "rollup_bytes_per_flow"} {
-		if err := r.ch.Conn.Exec(ctx, "OPTIMIZE TABLE "+r.database+"."+table+" FINAL"); err != nil {
-			return err
-		}
-		var size uint64
-		if err := r.ch.Conn.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = ? AND database = ?", table, r.database).Scan(&size); err != nil {
-			return err
-		}
-		values[name] = float64(size) / float64(raw)
+	if err := sizes(ctx, r.ch.Conn, r.database, "flows", "stored_bytes_per_flow", values); err != nil {
+		return err
 	}
+	rollup := make(map[string]float64)
+	if err := sizes(ctx, r.ch.Conn, r.database, "flows_1m", "size", rollup); err != nil {
+		return err
+	}
+	var rows uint64
+	if err := r.ch.Conn.QueryRow(ctx, "SELECT count() FROM "+r.database+".flows_1m").Scan(&rows); err != nil {
+		return err
+	}
+	values["rollup_bytes_per_flow"] = rollup["size"] * float64(rows) / float64(raw)
 	return nil
 }

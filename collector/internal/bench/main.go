@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -20,6 +21,7 @@ func run() int {
 	only := flag.String("only", "", "measure only what has a name with this `prefix`")
 	flows := flag.Int("flows", 4_000_000, "flow records of one round of ingestion")
 	rounds := flag.Int("rounds", 3, "rounds of ingestion")
+	columns := flag.Bool("columns", false, "report the bytes of each stored column too")
 	verbose := flag.Bool("v", false, "show what the servers and the collector log")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -33,6 +35,7 @@ func run() int {
 			[]string{"ingest_flows_per_s", "ingest_clickhouse_cpu_ns_per_flow", "ingest_collector_cpu_ns_per_flow", "ingest_nats_cpu_ns_per_flow", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
 			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
 		},
+		{[]string{"stored_replayed_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
 	}
 	for _, g := range groups {
 		if !slices.ContainsFunc(g.names, func(name string) bool { return strings.HasPrefix(name, *only) }) {
@@ -43,8 +46,19 @@ func run() int {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			return 1
 		}
-		for _, name := range g.names {
-			if value, ok := values[name]; ok && strings.HasPrefix(name, *only) {
+		names := g.names
+		if *columns {
+			var each []string
+			for name := range values {
+				if strings.HasPrefix(name, storedColumn) {
+					each = append(each, name)
+				}
+			}
+			slices.SortFunc(each, func(a, b string) int { return cmp.Compare(values[b], values[a]) })
+			names = append(names, each...)
+		}
+		for _, name := range names {
+			if value, ok := values[name]; ok && (strings.HasPrefix(name, *only) || strings.HasPrefix(name, storedColumn)) {
 				if err := report(name, value); err != nil {
 					fmt.Fprintln(os.Stderr, "bench:", err)
 					return 1

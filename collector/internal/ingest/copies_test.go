@@ -43,10 +43,7 @@ func TestABatchThatIsSentAgainIsStoredOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	fleet := flowgen.New(7, 5, time.Now().Add(-time.Minute), time.Second)
-	encoder, err := ebbwatch.NewEncoder()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var encoder ebbwatch.Encoder
 	var batches []sent
 	for range 100 {
 		var b ebbwatch.Batch

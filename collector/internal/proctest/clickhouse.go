@@ -77,6 +77,9 @@ func (c *ClickHouse) Start(ctx context.Context) error {
 	}
 }
 
+// HTTP returns the address of the engine's HTTP interface.
+func (c *ClickHouse) HTTP() string { return "127.0.0.1:" + c.httpPort }
+
 func (c *ClickHouse) connect(ctx context.Context) error {
 	password, err := os.ReadFile(filepath.Join(c.dir, "secrets", "clickhouse-"+User))
 	if err != nil {
