@@ -46,3 +46,37 @@ func TestAnInsertWithoutAPartIsForgotten(t *testing.T) {
 		t.Errorf("a folder without tables gives %d, %v", n, err)
 	}
 }
+
+// What a kill between the log and the name of the part leaves, made by hand: the
+// moment is too short to be hit at will.
+func TestAnInsertThatWasLostIsTakenWhenItIsRepeated(t *testing.T) {
+	needEngine(t)
+	cfg, dir := freeConfig(t), openDir(t)
+	insert := func(n, want string) {
+		t.Helper()
+		mustQuery(t, cfg, dir, Collector, "INSERT INTO ebbwatch.t SETTINGS insert_deduplication_token = 'token-"+n+"', async_insert = 0 VALUES ("+n+")")
+		if got := mustQuery(t, cfg, dir, Collector, "SELECT arraySort(groupArray(a)) FROM ebbwatch.t"); got != want {
+			t.Errorf("after the insert of %s the table holds %s, want %s", n, got, want)
+		}
+	}
+	_, stop := start(t, cfg, dir)
+	mustQuery(t, cfg, dir, Collector, "CREATE DATABASE ebbwatch")
+	mustQuery(t, cfg, dir, Collector, "CREATE TABLE ebbwatch.t (a UInt32) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100")
+	insert("1", "[1]")
+	insert("2", "[1,2]")
+	insert("2", "[1,2]")
+	stop()
+	lost, err := filepath.Glob(filepath.Join(dir.Path(dataFolder), "store", "*", "*", "all_2_2_0"))
+	if err != nil || len(lost) != 1 {
+		t.Fatalf("parts of the second insert: %v, %v", lost, err)
+	}
+	if err := os.Rename(lost[0], filepath.Join(filepath.Dir(lost[0]), "tmp_insert_all_9_9_0")); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = start(t, cfg, dir)
+	defer stop()
+	insert("1", "[1]")
+	insert("2", "[1,2]")
+	insert("2", "[1,2]")
+	insert("3", "[1,2,3]")
+}
