@@ -21,14 +21,6 @@
 #define EBB_LOSS_REASONS  4
 #define EBB_KNOWN_REASONS 256
 
-/* Kinds of packets, as linux/if_packet.h numbers them. */
-#define EBB_PACKET_BROADCAST 1
-#define EBB_PACKET_MULTICAST 2
-#define EBB_PACKET_LOOPBACK  5 /* a multicast's copy to the host that sends it */
-
-#define EBB_AF_INET  2
-#define EBB_AF_INET6 10
-
 /* The endpoint a is the lower one, by address and then by port. */
 struct ebb_loss_key {
 	__u64 a[2]; /* network byte order; IPv4 is mapped, ::ffff:a.b.c.d */

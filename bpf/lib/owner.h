@@ -16,18 +16,7 @@
  */
 
 #include "kernel.h"
-
-#define EBB_AF_INET  2
-#define EBB_AF_INET6 10
-
-#define EBB_IPPROTO_TCP	  6
-#define EBB_IPPROTO_MPTCP 262
-
-enum {
-	EBB_TCP_ESTABLISHED = 1,
-	EBB_TCP_SYN_RECV = 3,
-	EBB_TCP_LISTEN = 10,
-};
+#include "number.h"
 
 #define EBB_COMM 16
 

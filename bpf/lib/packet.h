@@ -2,6 +2,7 @@
 #ifndef EBB_PACKET_H
 #define EBB_PACKET_H
 
+#include "number.h"
 #include "tunables.h"
 #include "types.h"
 
@@ -26,27 +27,6 @@
 #define EBB_MAX_TAGS	   4 /* VLAN tags in the data */
 #define EBB_MAX_EXTENSIONS 8 /* IPv6 extension headers, or authentication headers of IPv4 */
 #define EBB_MAX_TUNNELS	   2 /* tunnels inside each other */
-
-enum {
-	EBB_IPPROTO_HOPOPTS = 0,
-	EBB_IPPROTO_ICMP = 1,
-	EBB_IPPROTO_IPIP = 4,
-	EBB_IPPROTO_TCP = 6,
-	EBB_IPPROTO_UDP = 17,
-	EBB_IPPROTO_DCCP = 33,
-	EBB_IPPROTO_IPV6 = 41,
-	EBB_IPPROTO_ROUTING = 43,
-	EBB_IPPROTO_FRAGMENT = 44,
-	EBB_IPPROTO_GRE = 47,
-	EBB_IPPROTO_AH = 51,
-	EBB_IPPROTO_ICMPV6 = 58,
-	EBB_IPPROTO_DSTOPTS = 60,
-	EBB_IPPROTO_SCTP = 132,
-	EBB_IPPROTO_MH = 135,
-	EBB_IPPROTO_UDPLITE = 136,
-	EBB_IPPROTO_HIP = 139,
-	EBB_IPPROTO_SHIM6 = 140,
-};
 
 /* TCP flags as in bytes 13 and 14 of the header. */
 #define EBB_TCP_FIN   0x001

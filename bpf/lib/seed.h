@@ -3,13 +3,7 @@
 #define EBB_SEED_H
 
 #include "kernel.h"
-
-#define EBB_AF_INET  2
-#define EBB_AF_INET6 10
-
-enum {
-	EBB_TCP_LISTEN = 10,
-};
+#include "number.h"
 
 /* A TCP socket that is neither listening nor closed, as user space reads it. */
 struct ebb_open_socket {

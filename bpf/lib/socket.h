@@ -19,19 +19,6 @@
  */
 #define EBB_ASKED 4
 
-#define EBB_AF_INET  2
-#define EBB_AF_INET6 10
-
-#define EBB_SOCK_RAW	3
-#define EBB_IPPROTO_RAW 255
-
-/* skb->pkt_type, by the destination's MAC address. */
-enum {
-	EBB_PACKET_HOST = 0,
-	EBB_PACKET_BROADCAST = 1,
-	EBB_PACKET_MULTICAST = 2,
-};
-
 /* Where the routes of the device's namespace send what came in by it. */
 enum ebb_route {
 	EBB_ROUTE_UNKNOWN = 0, /* nowhere, or by means of its own */
