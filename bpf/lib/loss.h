@@ -53,8 +53,14 @@ struct ebb_loss_rest {
 	__u64 unreadable;  /* drops of IP packets without an IP header that can be read */
 };
 
-/* 1 for the reasons that are no loss to anybody. */
-volatile const __u8 ebb_ignored[EBB_KNOWN_REASONS] = {};
+/* Which drops for a reason are no loss to anybody. */
+enum ebb_no_loss {
+	EBB_NO_LOSS_NONE = 0,
+	EBB_NO_LOSS_ALL = 1,
+	EBB_NO_LOSS_EMPTY = 2, /* TCP segments with neither data nor SYN nor RST */
+};
+
+volatile const __u8 ebb_no_loss[EBB_KNOWN_REASONS] = {}; /* enum ebb_no_loss, by reason */
 
 /* The number of the reason NOT_SPECIFIED. */
 volatile const __u32 ebb_unspecified = 0xffffffff;
@@ -314,9 +320,27 @@ static __always_inline __u64 ebb_segments(const struct sk_buff *skb)
 	return segments;
 }
 
-static __always_inline bool ebb_is_ignored(__u32 reason)
+static __always_inline enum ebb_no_loss ebb_no_loss_of(__u32 reason)
 {
-	return reason < EBB_KNOWN_REASONS && ebb_ignored[ebb_bound(reason, EBB_KNOWN_REASONS)];
+	if (reason >= EBB_KNOWN_REASONS)
+		return EBB_NO_LOSS_NONE;
+	return ebb_no_loss[ebb_bound(reason, EBB_KNOWN_REASONS)];
+}
+
+/* Whether it is a TCP segment without data that has none of the flags. */
+static __always_inline bool ebb_is_empty(const struct sk_buff *skb, const struct ebb_path *p,
+					 __u32 size, __u8 flags)
+{
+	__u8 offset_flags[2];
+	__u32 header;
+
+	if (p->proto != EBB_IPPROTO_TCP || !p->transport ||
+	    p->transport + EBB_TCP_MIN > skb->tail ||
+	    bpf_probe_read_kernel(offset_flags, sizeof(offset_flags),
+				  skb->head + p->transport + EBB_TCP_OFFSET))
+		return false;
+	header = p->transport - skb->network_header + (offset_flags[0] >> 4) * 4;
+	return size <= header && !(offset_flags[1] & flags);
 }
 
 /*
@@ -329,19 +353,11 @@ static __always_inline bool ebb_is_ordinary(const struct sk_buff *skb, const str
 					    __u32 size)
 {
 	const struct sock *sk = skb->sk;
-	__u8 offset_flags[2];
-	__u32 header;
 
-	if (p->proto != EBB_IPPROTO_TCP || !p->transport)
-		return false;
-	if (ebb_purge_unnamed && sk && sk->__sk_common.skc_dport == p->sport)
+	if (ebb_purge_unnamed && p->proto == EBB_IPPROTO_TCP && p->transport && sk &&
+	    sk->__sk_common.skc_dport == p->sport)
 		return true;
-	if (p->transport + EBB_TCP_MIN > skb->tail ||
-	    bpf_probe_read_kernel(offset_flags, sizeof(offset_flags),
-				  skb->head + p->transport + EBB_TCP_OFFSET))
-		return false;
-	header = p->transport - skb->network_header + (offset_flags[0] >> 4) * 4;
-	return size <= header && !(offset_flags[1] & EBB_TCP_SYN);
+	return ebb_is_empty(skb, p, size, EBB_TCP_SYN);
 }
 
 /*
@@ -375,10 +391,11 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason,
 	struct ebb_loss_rest *rest;
 	struct ebb_loss *loss;
 	__u32 side, size;
+	enum ebb_no_loss no_loss = ebb_no_loss_of(reason);
 	__u64 cookie;
 	bool read;
 
-	if (ebb_is_ignored(reason))
+	if (no_loss == EBB_NO_LOSS_ALL)
 		return;
 	cookie = ebb_drop_cookie(skb, receiver);
 	if (cookie && !ebb_loss_watched(cookie))
@@ -398,6 +415,9 @@ static __always_inline void ebb_dropped(const struct sk_buff *skb, __u32 reason,
 	size = skb->len + (__u32)(skb->data - skb->head) - at;
 	if (reason == ebb_unspecified &&
 	    (ebb_is_unwanted(skb) || ebb_is_ordinary(skb, &path, size)))
+		return;
+	if (no_loss == EBB_NO_LOSS_EMPTY &&
+	    ebb_is_empty(skb, &path, size, EBB_TCP_SYN | EBB_TCP_RST))
 		return;
 	side = ebb_loss_order(&key, &path) & 1;
 	key.unplaced = !cookie;

@@ -13,8 +13,8 @@ import (
 // reasons is the kernel's enum skb_drop_reason. Its numbers change from version
 // to version, so they are taken from the running kernel.
 type reasons struct {
-	names   map[uint32]string
-	ignored [256]uint8 // ebb_ignored of bpf/lib/loss.h
+	names  map[uint32]string
+	noLoss [256]uint8 // ebb_no_loss of bpf/lib/loss.h
 
 	unspecified uint32 // ebb_unspecified there
 	unnamed     bool   // ebb_purge_unnamed there
@@ -24,16 +24,28 @@ type reasons struct {
 const (
 	unspecified = "SKB_DROP_REASON_NOT_SPECIFIED"
 	queuePurge  = "SKB_DROP_REASON_QUEUE_PURGE" // since Linux 6.8
+
+	oldSequence     = "SKB_DROP_REASON_TCP_OLD_SEQUENCE"     // since Linux 6.6; before it
+	invalidSequence = "SKB_DROP_REASON_TCP_INVALID_SEQUENCE" // is for old ones, too
 )
 
-// noLoss names the reasons that are no loss to a conversation.
-func noLoss() []string {
-	return []string{
-		"SKB_NOT_DROPPED_YET",
-		"SKB_CONSUMED",
-		"SKB_DROP_REASON_OTHERHOST",         // somebody else's, the interface only overheard it
-		"SKB_DROP_REASON_PACKET_SOCK_ERROR", // a copy for somebody who captures and is too slow
-		queuePurge,                          // it arrived; its receiver closed before reading it
+// Enum ebb_no_loss of bpf/lib/loss.h.
+const (
+	noLossAll   = 1
+	noLossEmpty = 2
+)
+
+// noLoss tells of which drops the reasons are no loss to a conversation.
+func noLoss() map[string]uint8 {
+	return map[string]uint8{
+		"SKB_NOT_DROPPED_YET":               noLossAll,
+		"SKB_CONSUMED":                      noLossAll,
+		"SKB_DROP_REASON_OTHERHOST":         noLossAll, // somebody else's, the interface only overheard it
+		"SKB_DROP_REASON_PACKET_SOCK_ERROR": noLossAll, // a copy for somebody who captures and is too slow
+		queuePurge:                          noLossAll, // it arrived; its receiver closed before reading it
+		// A keep-alive or a probe of a closed window repeats an old number to be
+		// answered (RFC 9293, 3.8.4 and 3.8.6.1).
+		oldSequence: noLossEmpty,
 	}
 }
 
@@ -69,6 +81,10 @@ func readReasons() (reasons, error) {
 }
 
 func newReasons(enum *btf.Enum) reasons {
+	noLoss := noLoss()
+	if !slices.ContainsFunc(enum.Values, func(v btf.EnumValue) bool { return v.Name == oldSequence }) {
+		noLoss[invalidSequence] = noLoss[oldSequence]
+	}
 	r := reasons{names: make(map[uint32]string, len(enum.Values)), unspecified: math.MaxUint32, unnamed: true}
 	for _, v := range enum.Values {
 		r.names[uint32(v.Value)] = strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
@@ -78,8 +94,8 @@ func newReasons(enum *btf.Enum) reasons {
 		case queuePurge:
 			r.unnamed = false
 		}
-		if slices.Contains(noLoss(), v.Name) && v.Value < uint64(len(r.ignored)) {
-			r.ignored[v.Value] = 1
+		if v.Value < uint64(len(r.noLoss)) {
+			r.noLoss[v.Value] = noLoss[v.Name]
 		}
 	}
 	return r

@@ -186,7 +186,7 @@ func (t *Tracer) open(noReasons error) (drops, retransmits error) {
 func (t *Tracer) load(spec *ebpf.CollectionSpec) error {
 	spec.Programs = nil
 	for name, value := range map[string]any{
-		objects.TraceVarEbbIgnored:      t.names.ignored,
+		objects.TraceVarEbbNoLoss:       t.names.noLoss,
 		objects.TraceVarEbbUnspecified:  t.names.unspecified,
 		objects.TraceVarEbbPurgeUnnamed: flag(t.names.unnamed),
 		objects.TraceVarEbbReceiverTold: flag(t.names.receiver),

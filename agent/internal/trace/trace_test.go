@@ -223,6 +223,31 @@ func TestOrdinaryTrafficLosesNothing(t *testing.T) {
 	}
 }
 
+// What keeps an idle connection open is thrown away as old once it is answered.
+func TestKeepAlivesAreNoLoss(t *testing.T) {
+	w := openWatch(t)
+	a, b := addresses4()
+	client, server := transfer(t, a, b, 1)
+	raw, err := client.SyscallConn()
+	must(t, err)
+	must(t, client.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9}))
+	var info *unix.TCPInfo
+	segments := func() uint32 {
+		must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+		must(t, err)
+		return info.Segs_in
+	}
+	// Each answer to a keep-alive is a segment that comes in.
+	for before, deadline := segments(), time.Now().Add(20*time.Second); segments() < before+2; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no keep-alive was answered")
+		}
+	}
+	if got := w.losses(conversation(protoTCP, localOf(client), localOf(server))); got.Drops != [2]uint64{} {
+		t.Errorf("lost %+v", got)
+	}
+}
+
 // An idle host sends to groups that few have joined: IPv6 router solicitations and
 // MLD reports above all. The kernel of each host beside it frees them unread.
 func TestWhatNobodyAskedForIsNoLoss(t *testing.T) {
@@ -444,6 +469,7 @@ func TestReasonsHaveTheKernelsNames(t *testing.T) {
 	r := newReasons(&btf.Enum{Values: []btf.EnumValue{
 		{Name: "SKB_NOT_DROPPED_YET", Value: 0}, {Name: "SKB_CONSUMED", Value: 1},
 		{Name: "SKB_DROP_REASON_NO_SOCKET", Value: 3}, {Name: "SKB_DROP_REASON_OTHERHOST", Value: 200},
+		{Name: "SKB_DROP_REASON_TCP_OLD_SEQUENCE", Value: 55},
 		{Name: "SKB_DROP_REASON_SUBSYS_MASK", Value: 0xffff0000},
 	}})
 	for reason, want := range map[uint32]string{3: "NO_SOCKET", 77: "0x4d", 0x20003: "0x20003", 0xffff0000: "0xffff0000"} {
@@ -451,9 +477,9 @@ func TestReasonsHaveTheKernelsNames(t *testing.T) {
 			t.Errorf("%#x is %q, want %q", reason, got, want)
 		}
 	}
-	for reason, ignored := range r.ignored {
-		if want := reason == 0 || reason == 1 || reason == 200; (ignored == 1) != want {
-			t.Errorf("reason %d is ignored: %v", reason, !want)
+	for reason, got := range r.noLoss {
+		if want := map[int]uint8{0: noLossAll, 1: noLossAll, 200: noLossAll, 55: noLossEmpty}[reason]; got != want {
+			t.Errorf("reason %d: %d, want %d", reason, got, want)
 		}
 	}
 }
@@ -462,7 +488,7 @@ func TestKernelsWithoutANameForPurgedQueuesAreTold(t *testing.T) {
 	unspecified := btf.EnumValue{Name: "SKB_DROP_REASON_NOT_SPECIFIED", Value: 2}
 	purge := btf.EnumValue{Name: "SKB_DROP_REASON_QUEUE_PURGE", Value: 104}
 	old, young := newReasons(&btf.Enum{Values: []btf.EnumValue{unspecified}}), newReasons(&btf.Enum{Values: []btf.EnumValue{unspecified, purge}})
-	if !old.unnamed || young.unnamed || young.ignored[104] != 1 || young.unspecified != 2 {
+	if !old.unnamed || young.unnamed || young.noLoss[104] != noLossAll || young.unspecified != 2 {
 		t.Errorf("%+v and %+v", old, young)
 	}
 }

@@ -57,10 +57,10 @@ const (
 	TraceVarEbbGenevePort        = "ebb_geneve_port"
 	TraceVarEbbHealth            = "ebb_health"
 	TraceVarEbbHttp              = "ebb_http"
-	TraceVarEbbIgnored           = "ebb_ignored"
 	TraceVarEbbLossFull          = "ebb_loss_full"
 	TraceVarEbbLossGeneration    = "ebb_loss_generation"
 	TraceVarEbbNetns             = "ebb_netns"
+	TraceVarEbbNoLoss            = "ebb_no_loss"
 	TraceVarEbbOwner             = "ebb_owner"
 	TraceVarEbbPurgeUnnamed      = "ebb_purge_unnamed"
 	TraceVarEbbQuic              = "ebb_quic"
@@ -142,10 +142,10 @@ type TraceVariableSpecs struct {
 	EbbGenevePort     *ebpf.VariableSpec `ebpf:"ebb_geneve_port"`
 	EbbHealth         *ebpf.VariableSpec `ebpf:"ebb_health"`
 	EbbHttp           *ebpf.VariableSpec `ebpf:"ebb_http"`
-	EbbIgnored        *ebpf.VariableSpec `ebpf:"ebb_ignored"`
 	EbbLossFull       *ebpf.VariableSpec `ebpf:"ebb_loss_full"`
 	EbbLossGeneration *ebpf.VariableSpec `ebpf:"ebb_loss_generation"`
 	EbbNetns          *ebpf.VariableSpec `ebpf:"ebb_netns"`
+	EbbNoLoss         *ebpf.VariableSpec `ebpf:"ebb_no_loss"`
 	EbbOwner          *ebpf.VariableSpec `ebpf:"ebb_owner"`
 	EbbPurgeUnnamed   *ebpf.VariableSpec `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.VariableSpec `ebpf:"ebb_quic"`
@@ -204,10 +204,10 @@ type TraceVariables struct {
 	EbbGenevePort     *ebpf.Variable `ebpf:"ebb_geneve_port"`
 	EbbHealth         *ebpf.Variable `ebpf:"ebb_health"`
 	EbbHttp           *ebpf.Variable `ebpf:"ebb_http"`
-	EbbIgnored        *ebpf.Variable `ebpf:"ebb_ignored"`
 	EbbLossFull       *ebpf.Variable `ebpf:"ebb_loss_full"`
 	EbbLossGeneration *ebpf.Variable `ebpf:"ebb_loss_generation"`
 	EbbNetns          *ebpf.Variable `ebpf:"ebb_netns"`
+	EbbNoLoss         *ebpf.Variable `ebpf:"ebb_no_loss"`
 	EbbOwner          *ebpf.Variable `ebpf:"ebb_owner"`
 	EbbPurgeUnnamed   *ebpf.Variable `ebpf:"ebb_purge_unnamed"`
 	EbbQuic           *ebpf.Variable `ebpf:"ebb_quic"`
