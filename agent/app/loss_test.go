@@ -82,8 +82,8 @@ func TestDropsAreToldWhenTheAgentEnds(t *testing.T) {
 	t.Errorf("no record of the drop:\n%s", list(flows))
 }
 
-// The server drops the probes of a client that asks whether it lives: segments
-// that carry neither socket nor device.
+// The server drops what an impostor sends to end a connection: a segment that
+// carries neither socket nor device.
 func TestDropsInANamespaceThatIsNotWatchedDoNotShow(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -97,13 +97,13 @@ func TestDropsInANamespaceThatIsNotWatchedDoNotShow(t *testing.T) {
 	var l net.Listener
 	listen := func() (err error) { l, err = net.Listen("tcp", server); return err }
 	elsewhere.run(listen)
-	elsewhere.run(func() error { return keepAlive(l, client) })
+	elsewhere.run(func() error { return forgeReset(l, client) })
 	r.drains(3)
 	between := time.Now()
 	if err := listen(); err != nil {
 		t.Fatal(err)
 	}
-	peer.run(func() error { return keepAlive(l, client) })
+	peer.run(func() error { return forgeReset(l, client) })
 	r.drains(3)
 	flows, _ := r.finish(ebbwatch.Counter{})
 
@@ -122,15 +122,15 @@ func TestDropsInANamespaceThatIsNotWatchedDoNotShow(t *testing.T) {
 	}
 }
 
-// keepAlive connects to l from an address, and asks for more than a second
-// whether the other end lives.
-func keepAlive(l net.Listener, from string) error {
+// forgeReset connects to l from an address, and sends a RST from there whose
+// sequence number is outside the window.
+func forgeReset(l net.Listener, from string) error {
 	defer l.Close()
 	local, err := net.ResolveTCPAddr("tcp", from)
 	if err != nil {
 		return err
 	}
-	d := net.Dialer{LocalAddr: local, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second}}
+	d := net.Dialer{LocalAddr: local}
 	c, err := d.Dial("tcp", l.Addr().String())
 	if err != nil {
 		return err
@@ -141,6 +141,7 @@ func keepAlive(l net.Listener, from string) error {
 		return err
 	}
 	defer s.Close()
-	time.Sleep(1500 * time.Millisecond)
-	return nil
+	return sendForged(flagRST, 1, func(int) (from, target netip.AddrPort) {
+		return local.AddrPort(), netip.MustParseAddrPort(l.Addr().String())
+	})
 }

@@ -21,6 +21,13 @@ const synLength = 14 + 20 + 20
 // sendSYNs sends n SYNs through a raw socket; to says from where and whereto
 // the one with number i goes.
 func sendSYNs(n int, to func(i int) (from, target netip.AddrPort)) error {
+	return sendForged(flagSYN, n, to)
+}
+
+const flagSYN, flagRST = 2, 4
+
+// sendForged sends n TCP segments with sequence number 0 and no data.
+func sendForged(flags byte, n int, to func(i int) (from, target netip.AddrPort)) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return fmt.Errorf("open raw socket: %w", err)
@@ -35,10 +42,10 @@ func sendSYNs(n int, to func(i int) (from, target netip.AddrPort)) error {
 		t := p[20:]
 		binary.BigEndian.PutUint16(t, from.Port())
 		binary.BigEndian.PutUint16(t[2:], target.Port())
-		t[12], t[13], t[14] = 5<<4, 2, 4
+		t[12], t[13], t[14] = 5<<4, flags, 4
 		binary.BigEndian.PutUint16(t[16:], checksumTCP(p))
 		if err := unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: target.Addr().As4()}); err != nil {
-			return fmt.Errorf("send SYN %d: %w", i, err)
+			return fmt.Errorf("send segment %d: %w", i, err)
 		}
 	}
 	return nil
