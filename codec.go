@@ -249,6 +249,8 @@ func (d *Decoder) Decode(message []byte, b *Batch) error {
 	}
 	size, err := s2.DecodedLen(message)
 	switch {
+	case len(message) == 0:
+		return fmt.Errorf("decode batch: %w: no bytes", ErrInvalid)
 	case err != nil:
 		return fmt.Errorf("decode batch: decompress: %w", err)
 	case size > MaxBatchDecoded:

@@ -18,7 +18,7 @@ func TestDecodeRefuses(t *testing.T) {
 		message []byte
 		is      error // nil: any error
 	}{
-		"nothing":                                {nil, nil},
+		"nothing":                                {nil, ErrInvalid},
 		"what is not compressed":                 {[]byte("hello"), nil},
 		"a block that is cut":                    {encode(t, goldenBatch())[:60], nil},
 		"a newer version":                        {raw(append(one(), fields(nil).uint(fieldVersion, Version+1)...)), ErrVersion},

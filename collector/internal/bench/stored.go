@@ -144,14 +144,15 @@ func merge(ctx context.Context, conn clickhouse.Conn, database, table string) er
 	return fmt.Errorf("table %s is not merged into one part a partition within a minute", table)
 }
 
-// sizes merges a table and notes its bytes a row under name, and those of each
-// column that takes more than a hundredth of a byte.
+// sizes merges a table and notes its bytes a row under name: columns, indices and
+// marks, without what a part has once, however many rows it has. It notes those
+// of each column that takes more than a hundredth of a byte, too.
 func sizes(ctx context.Context, conn clickhouse.Conn, database, table, name string, values map[string]float64) error {
 	if err := merge(ctx, conn, database, table); err != nil {
 		return err
 	}
 	var size float64
-	if err := conn.QueryRow(ctx, "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND table = ? AND database = ?", table, database).Scan(&size); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT sum(data_compressed_bytes + secondary_indices_compressed_bytes + marks_bytes) / sum(rows) FROM system.parts WHERE active AND table = ? AND database = ?", table, database).Scan(&size); err != nil {
 		return err
 	}
 	values[name] = size
