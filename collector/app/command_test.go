@@ -17,7 +17,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
@@ -112,25 +111,6 @@ func TestTools(t *testing.T) {
 	if err != nil || !strings.Contains(out, fmt.Sprintf("0 applied now, %d in all", len(all))) {
 		t.Errorf("the second migrate prints %q: %v", out, err)
 	}
-	if _, err := b.command("dlq", "list"); err == nil || !strings.Contains(err.Error(), "no collector has run") {
-		t.Errorf("without a stream dlq list fails with %v", err)
-	}
-	stop := b.run()
-	b.publish(ebbwatch.FlowSubject("web-1"), []byte("poison"), "1")
-	eventually(t, 20*time.Second, "the dead letter is listed", func() error {
-		out, err = b.command("dlq", "list")
-		if err == nil && !strings.Contains(out, "undecodable") {
-			err = fmt.Errorf("the list is %q", out)
-		}
-		return err
-	})
-	stop()
-	if out, err = b.command("dlq", "list", "--json"); err != nil || !json.Valid([]byte(out)) {
-		t.Errorf("dlq list --json prints %q: %v", out, err)
-	}
-	if _, err := b.command("dlq", "list", "--limit", "0"); err == nil {
-		t.Error("a limit of 0 is taken")
-	}
 	b.ch.Query(t, "ALTER TABLE "+b.db+".schema_migrations UPDATE checksum = 'other' WHERE version = 2 SETTINGS mutations_sync = 1")
 	if _, err := b.command("run"); err == nil || !strings.Contains(err.Error(), "0002_findings.sql") {
 		t.Errorf("over a changed migration the collector starts: %v", err)
@@ -198,10 +178,17 @@ func TestMetricsAreWellFormedAndSayWhatToDo(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
+	page, err := os.ReadFile("../../docs/collector.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ours := 0
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "ebbwatch_") {
 			ours++
+			if short := strings.TrimPrefix(f.GetName(), "ebbwatch_collector_"); !strings.Contains(string(page), "`"+short+"`") && !strings.Contains(string(page), "`"+short+"{") {
+				t.Errorf("docs/collector.md does not tell of %s", f.GetName())
+			}
 			if len(f.GetHelp()) < 60 {
 				t.Errorf("%s: the help says too little: %q", f.GetName(), f.GetHelp())
 			}

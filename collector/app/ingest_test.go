@@ -1,16 +1,13 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 )
 
@@ -38,7 +35,11 @@ func TestPipeline(t *testing.T) {
 		"every attribute ends up in the column of its name":            everyAttribute,
 		"early warnings end up as rows with the right value":           earlyWarnings,
 		"rollup equals raw equals sent over many batches":              manyBatches,
-		"poison, forged and future batches go to the dead letters":     deadLetters,
+		"what must not be stored is kept and told":                     deadLetters,
+		"dead letters are replayed once":                               replay,
+		"a batch over a hundred days holds nothing up":                 manyDays,
+		"a million names are stored in bounded memory":                 manyNames,
+		"unwritable dead letters do not hold the others up":            lettersAway,
 		"clickhouse may be down and come back":                         clickHouseDown,
 		"nats may restart":                                             natsRestart,
 		"a message that comes again is stored once":                    redelivery,
@@ -108,75 +109,6 @@ func manyBatches(t *testing.T, ch *chtest.Server) {
 	b.wantExact()
 	if b.rows["coverage"] != 240 || b.rows["features"] != 480 || b.rows["sources"] == 0 {
 		t.Errorf("sent were %v", b.rows)
-	}
-}
-
-func deadLetters(t *testing.T, ch *chtest.Server) {
-	b := newBed(t, ch)
-	stop := b.run()
-	flow := plainFlow()
-	good := b.envelope("web-1")
-	good.Append(&flow)
-	forged := b.envelope("web-2")
-	forged.Append(&flow)
-	future := b.envelope("web-1")
-	late := flow
-	late.Start, late.End = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
-	future.Append(&late)
-	ancient := b.envelope("web-1")
-	old := flow
-	old.Start = time.Now().Add(-30 * 24 * time.Hour)
-	old.End = old.Start
-	ancient.Append(&old)
-	bad := b.envelope("web-1")
-	bad.Append(&flow)
-	cut := b.encode(bad)
-	messages := []struct {
-		subject, reason string
-		message         []byte
-	}{
-		{"web-1", "undecodable:", []byte("no zstd \r\nEbbwatch-Reason: forged")},
-		{"web-1", "forged_agent:", b.encode(forged)},
-		{"web-1", "future:", b.encode(future)},
-		{"web-1", "ancient:", b.encode(ancient)},
-		{"web-1", "undecodable:", cut[:len(cut)-3]},
-		{"not.valid"[:3] + "é", "subject:", b.encode(bad)},
-		{"web-1", "invalid:", nil},
-	}
-	for i, m := range messages {
-		b.publish(ebbwatch.FlowSubjectPrefix+m.subject, m.message, "bad-"+string(rune('a'+i)))
-	}
-	b.publish(ebbwatch.FlowSubject("web-1"), b.encode(good), "good")
-	b.sent = sums{1, 2, 200, 1, 100, 1}
-	b.wantExact()
-	stop()
-	var letters []*consume.Letter
-	for l, err := range consume.Letters(t.Context(), b.js, 100) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		letters = append(letters, l)
-	}
-	if len(letters) != len(messages) {
-		t.Fatalf("%d dead letters, want %d", len(letters), len(messages))
-	}
-	for i, want := range messages {
-		l := letters[i]
-		if !strings.HasPrefix(l.Reason, want.reason) || l.Subject != ebbwatch.FlowSubjectPrefix+want.subject || !bytes.Equal(l.Data, want.message) ||
-			l.Origin != uint64(i+1) || l.MessageID != "bad-"+string(rune('a'+i)) {
-			t.Errorf("letter %d is %+v, want reason %s, subject %s and the bytes sent", i, l, want.reason, want.subject)
-		}
-	}
-	var table, lines bytes.Buffer
-	if err := listLetters(t.Context(), b.js, &table, 3, false); err != nil || strings.Count(table.String(), "\n") != 4 {
-		t.Errorf("listing 3 letters gives %v and\n%s", err, table.String())
-	}
-	if err := listLetters(t.Context(), b.js, &lines, 1000, true); err != nil {
-		t.Error(err)
-	}
-	var first struct{ Reason, Subject string }
-	if err := json.Unmarshal(bytes.SplitN(lines.Bytes(), []byte("\n"), 2)[0], &first); err != nil || !strings.HasPrefix(first.Reason, "undecodable") {
-		t.Errorf("the first line is %q (%v)", lines.String(), err)
 	}
 }
 

@@ -54,6 +54,7 @@ type Decoder struct {
 	decoder ebbwatch.Decoder
 	limits  Limits
 	batch   ebbwatch.Batch
+	opened  bool // batch holds what the last message says
 }
 
 // NewDecoder returns a decoder that holds times to limits.
@@ -62,6 +63,7 @@ func NewDecoder(limits Limits) *Decoder { return &Decoder{limits: limits} }
 // Decode returns the batch that came in on subject and was stored by NATS at
 // stored. The batch is valid until the next call. Every error is a *RefusedError.
 func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebbwatch.Batch, error) {
+	d.opened = false
 	agent, err := ebbwatch.AgentOfSubject(subject)
 	if err != nil {
 		return nil, &RefusedError{Subject, err}
@@ -76,6 +78,7 @@ func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebb
 		}
 		return nil, &RefusedError{Undecodable, err}
 	}
+	d.opened = true
 	if b.Agent != agent {
 		return nil, &RefusedError{ForgedAgent, fmt.Errorf("the envelope says %s, the subject %s", b.Agent, agent)}
 	}
@@ -83,6 +86,15 @@ func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebb
 		return nil, err
 	}
 	return b, nil
+}
+
+// Opened returns what the last message says, even if it is refused for what it
+// says: nil if it cannot be read. It is valid until the next call of Decode.
+func (d *Decoder) Opened() *ebbwatch.Batch {
+	if !d.opened {
+		return nil
+	}
+	return &d.batch
 }
 
 func (l Limits) check(b *ebbwatch.Batch, stored time.Time) error {

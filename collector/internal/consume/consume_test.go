@@ -1,13 +1,11 @@
 package consume
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -38,7 +36,7 @@ func TestStreamsAreCreatedAsTheDesignSays(t *testing.T) {
 		t.Errorf("stream of batches: %+v", flow)
 	}
 	letters := s.DeadLetter.CachedInfo().Config
-	if letters.Retention != jetstream.LimitsPolicy || letters.Storage != jetstream.FileStorage || letters.Discard != jetstream.DiscardOld || letters.MaxBytes != 1<<20 {
+	if letters.Retention != jetstream.LimitsPolicy || letters.Storage != jetstream.FileStorage || letters.Discard != jetstream.DiscardNew || letters.MaxBytes != 1<<20 {
 		t.Errorf("dead letters: %+v", letters)
 	}
 	consumer := s.Consumer.CachedInfo().Config
@@ -73,56 +71,11 @@ func TestAFullStreamRefusesAndKeepsWhatItHas(t *testing.T) {
 	}
 }
 
-func TestDeadLetters(t *testing.T) {
-	server := natstest.Start(t)
-	js := server.JetStream(t)
-	for _, err := range Letters(t.Context(), js, 10) {
-		if err == nil || !strings.Contains(err.Error(), "does not exist") {
-			t.Errorf("without a stream the list gives %v", err)
-		}
-	}
-	s := ensure(t, js, small())
-	stored := time.Now().UTC().Truncate(time.Nanosecond)
-	letters := []*Letter{
-		{Subject: "ebbwatch.flows.v1.web-1", Reason: "undecodable: x", Data: []byte{0, 1, 2}, MessageID: "id-1", Origin: 1, Stored: stored},
-		{Subject: "ebbwatch.flows.v1.a b\r\nEvil: 1", Reason: "subject: \"a\r\nNats-Rollup: all\x00\xff" + strings.Repeat("y", 2000), Data: nil, Origin: 2, Stored: stored},
-		{Subject: "ebbwatch.flows.v1.web-1", Reason: "invalid: large", Data: bytes.Repeat([]byte{7}, 1<<20), Origin: 3, Stored: stored},
-	}
-	for range 2 { // refused twice, kept once
-		for _, l := range letters {
-			if err := s.Refuse(t.Context(), js, l); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	var got []*Letter
-	for l, err := range Letters(t.Context(), js, 10) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, l)
-	}
-	// The large letter pushed the others out of the 1 MiB that the stream may hold, or not: the newest stays.
-	if len(got) == 0 || got[len(got)-1].Origin != 3 {
-		t.Fatalf("the list holds %d letters", len(got))
-	}
-	last := got[len(got)-1]
-	if len(last.Data) >= 1<<20 || !bytes.Equal(last.Data, letters[2].Data[:len(last.Data)]) {
-		t.Errorf("the large letter has %d bytes", len(last.Data))
-	}
-	raw, err := s.DeadLetter.GetMsg(t.Context(), last.Sequence)
-	if err != nil || raw.Header.Get(headerTruncated) != "1048576" {
-		t.Errorf("the cut is not noted: %v, %v", raw.Header, err)
-	}
-}
-
 func TestAReasonCannotForgeHeaders(t *testing.T) {
 	js := natstest.Start(t).JetStream(t)
 	s := ensure(t, js, small())
 	l := &Letter{Subject: "ebbwatch.flows.v1.é\r\nEvil: 1", Reason: "subject: a\r\nNats-Rollup: all\x00\xff" + strings.Repeat("y", 2000), Data: []byte("x"), Origin: 9, Stored: time.Now()}
-	if err := s.Refuse(t.Context(), js, l); err != nil {
-		t.Fatal(err)
-	}
+	refuse(t, s, js, l)
 	raw, err := s.DeadLetter.GetMsg(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +88,7 @@ func TestAReasonCannotForgeHeaders(t *testing.T) {
 	names = slices.DeleteFunc(names, func(name string) bool { // which the read itself adds
 		return slices.Contains([]string{"Nats-Sequence", "Nats-Stream", "Nats-Subject", "Nats-Time-Stamp"}, name)
 	})
-	want := []string{ebbwatch.DeadLetterReasonHeader, headerSequence, headerStored, ebbwatch.DeadLetterSubjectHeader, nats.MsgIdHdr}
+	want := []string{ebbwatch.DeadLetterReasonHeader, headerSequence, headerStored, ebbwatch.DeadLetterSubjectHeader, jetstream.ExpectedLastSubjSeqHeader, jetstream.ExpectedStreamHeader}
 	slices.Sort(want)
 	if !slices.Equal(names, want) {
 		t.Errorf("headers are %v, want %v", names, want)
@@ -143,7 +96,7 @@ func TestAReasonCannotForgeHeaders(t *testing.T) {
 	if reason := raw.Header.Get(ebbwatch.DeadLetterReasonHeader); len(reason) > maxReason+8 || !strings.HasPrefix(reason, "subject: a??Nats-Rollup") {
 		t.Errorf("reason is %q", reason)
 	}
-	if raw.Subject != ebbwatch.DeadLetterSubjectPrefix+"invalid" {
+	if agentOf(raw.Subject) != "invalid" || raw.Subject != letterSubject(l.Subject, l.Data) {
 		t.Errorf("subject is %s", raw.Subject)
 	}
 }

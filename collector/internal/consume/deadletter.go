@@ -2,12 +2,15 @@ package consume
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,30 +31,61 @@ const maxReason = 512
 
 // Letter is a batch that was refused.
 type Letter struct {
-	Sequence  uint64    // in the dead-letter stream, or 0 if it is to be published
+	ID        uint64    // sequence in the dead-letter stream, or 0 if it is to be published
 	Time      time.Time // when it was refused
 	Subject   string    // on which the batch came in
-	Reason    string
-	Data      []byte // as received
-	MessageID string // of the agent, "" if none
-	Origin    uint64 // sequence in the stream of batches
-	Stored    time.Time
+	Reason    string    // a word, a colon, and what exactly is wrong
+	Data      []byte    // as received; empty in a list
+	Size      int       // bytes of Data
+	Truncated int       // the bytes received, if Data is only their beginning, else 0
+	MessageID string    // of the agent, "" if none
+	Origin    uint64    // sequence in the stream of batches
+	Stored    time.Time // when the stream of batches got it
+
+	subject string // in the dead-letter stream
 }
 
-// Refuse publishes a letter and returns when the stream has it. The same
-// message of the same stream is kept once, however often it is refused.
-func (s *Streams) Refuse(ctx context.Context, js jetstream.JetStream, l *Letter) error {
-	agent, err := ebbwatch.AgentOfSubject(l.Subject)
+// ReasonWord returns the first word of the reason, by which letters are counted.
+func (l *Letter) ReasonWord() string {
+	word, _, _ := strings.Cut(l.Reason, ":")
+	return word
+}
+
+// Agent returns the agent that the letter's subject claims, "invalid" if it names none.
+func (l *Letter) Agent() string { return agentOf(l.subject) }
+
+// letterSubject returns the subject of the letter about a batch. It says who
+// claims to have sent it, and what came: the same bytes on the same subject are
+// one letter, however often and on whatever way they come.
+func letterSubject(subject string, data []byte) string {
+	agent, err := ebbwatch.AgentOfSubject(subject)
 	if err != nil {
 		agent = "invalid"
 	}
-	msg := nats.NewMsg(ebbwatch.DeadLetterSubjectPrefix + agent)
-	msg.Header.Set(ebbwatch.DeadLetterReasonHeader, printable(l.Reason))
-	msg.Header.Set(ebbwatch.DeadLetterSubjectHeader, printable(l.Subject))
+	sum := sha256.New()
+	sum.Write([]byte(subject))
+	sum.Write([]byte{0})
+	sum.Write(data)
+	return ebbwatch.DeadLetterSubjectPrefix + agent + "." + hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// agentOf returns the agent in a letter's subject.
+func agentOf(subject string) string {
+	agent, _, _ := strings.Cut(strings.TrimPrefix(subject, ebbwatch.DeadLetterSubjectPrefix), ".")
+	return agent
+}
+
+// Refuse publishes a letter and returns when the stream has it; if it has it
+// already, nothing changes. A full stream makes room (see makeRoom) and reports
+// how much it let go of, also with an error.
+func (s *Streams) Refuse(ctx context.Context, js jetstream.JetStream, l *Letter) (Dropped, error) {
+	msg := nats.NewMsg(letterSubject(l.Subject, l.Data))
+	msg.Header.Set(ebbwatch.DeadLetterReasonHeader, Printable(l.Reason))
+	msg.Header.Set(ebbwatch.DeadLetterSubjectHeader, Printable(l.Subject))
 	msg.Header.Set(headerSequence, strconv.FormatUint(l.Origin, 10))
 	msg.Header.Set(headerStored, l.Stored.UTC().Format(time.RFC3339Nano))
 	if l.MessageID != "" {
-		msg.Header.Set(headerMessageID, printable(l.MessageID))
+		msg.Header.Set(headerMessageID, Printable(l.MessageID))
 	}
 	msg.Data = l.Data
 	const headers = 4 << 10 // room for the above
@@ -59,17 +93,47 @@ func (s *Streams) Refuse(ctx context.Context, js jetstream.JetStream, l *Letter)
 		msg.Header.Set(headerTruncated, strconv.Itoa(len(msg.Data)))
 		msg.Data = msg.Data[:limit]
 	}
-	id := fmt.Sprintf("%d:%d", s.Flow.CachedInfo().Created.UnixNano(), l.Origin)
-	if _, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
+	err := publishLetter(ctx, js, msg)
+	if !isCode(err, codeStoreFailed) {
+		return Dropped{}, err
+	}
+	dropped, roomErr := s.makeRoom(ctx, int64(len(msg.Data)+headers))
+	if roomErr != nil {
+		return dropped, fmt.Errorf("%w; make room: %w", err, roomErr)
+	}
+	return dropped, publishLetter(ctx, js, msg)
+}
+
+// codeStoreFailed is what JetStream answers when a stream is full.
+const codeStoreFailed = jetstream.ErrorCode(10077)
+
+func isCode(err error, codes ...jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
+}
+
+// publishLetter publishes a letter unless the stream has one under its subject.
+func publishLetter(ctx context.Context, js jetstream.JetStream, msg *nats.Msg) error {
+	_, err := js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithExpectStream(ebbwatch.DeadLetterStream))
+	if err != nil && !isCode(err, jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
 		return fmt.Errorf("publish dead letter: %w", err)
 	}
 	return nil
 }
 
-// printable returns s as a header value: one line of printable text.
-func printable(s string) string {
+// Settle removes the letter about a batch that is stored now, if there is one.
+func (s *Streams) Settle(ctx context.Context, subject string, data []byte) error {
+	if err := s.DeadLetter.Purge(ctx, jetstream.WithPurgeSubject(letterSubject(subject, data))); err != nil {
+		return fmt.Errorf("remove dead letter: %w", err)
+	}
+	return nil
+}
+
+// Printable returns the beginning of s as one line of printable text: what came
+// from the network may hold anything.
+func Printable(s string) string {
 	clean := strings.Map(func(r rune) rune {
-		if !strconv.IsPrint(r) {
+		if r == utf8.RuneError || !strconv.IsPrint(r) { // an error is one byte here: the result is no longer than s
 			return '?'
 		}
 		return r
@@ -77,49 +141,20 @@ func printable(s string) string {
 	return strings.TrimSpace(clean)
 }
 
-// Letters yields the newest dead letters, at most limit, oldest first. It needs
-// no collector to run.
-func Letters(ctx context.Context, js jetstream.JetStream, limit int) iter.Seq2[*Letter, error] {
-	return func(yield func(*Letter, error) bool) {
-		stream, err := js.Stream(ctx, ebbwatch.DeadLetterStream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			yield(nil, fmt.Errorf("stream %s does not exist: no collector has run on this NATS server yet", ebbwatch.DeadLetterStream))
-			return
-		}
-		if err != nil {
-			yield(nil, fmt.Errorf("open dead letters: %w", err))
-			return
-		}
-		state := stream.CachedInfo().State
-		first := state.FirstSeq
-		if state.LastSeq >= uint64(limit) {
-			first = max(first, state.LastSeq-uint64(limit)+1)
-		}
-		for seq := first; seq <= state.LastSeq; seq++ {
-			raw, err := stream.GetMsg(ctx, seq)
-			if errors.Is(err, jetstream.ErrMsgNotFound) { // gave way to newer ones
-				continue
-			}
-			if err != nil {
-				yield(nil, fmt.Errorf("read dead letter %d: %w", seq, err))
-				return
-			}
-			if !yield(letterOf(raw), nil) {
-				return
-			}
-		}
-	}
-}
-
-func letterOf(raw *jetstream.RawStreamMsg) *Letter {
+// letterOf returns the letter in a message of the stream. Absent or foreign
+// headers leave zero values: listing must not fail on them.
+func letterOf(id uint64, at time.Time, subject string, header nats.Header, data []byte) *Letter {
 	l := &Letter{
-		Sequence: raw.Sequence, Time: raw.Time, Data: raw.Data,
-		Subject:   raw.Header.Get(ebbwatch.DeadLetterSubjectHeader),
-		Reason:    raw.Header.Get(ebbwatch.DeadLetterReasonHeader),
-		MessageID: raw.Header.Get(headerMessageID),
+		ID: id, Time: at, Data: data, Size: len(data), subject: subject,
+		Subject:   Printable(header.Get(ebbwatch.DeadLetterSubjectHeader)),
+		Reason:    Printable(header.Get(ebbwatch.DeadLetterReasonHeader)),
+		MessageID: Printable(header.Get(headerMessageID)),
 	}
-	// Absent or foreign headers leave zero values: listing must not fail on them.
-	l.Origin, _ = strconv.ParseUint(raw.Header.Get(headerSequence), 10, 64)
-	l.Stored, _ = time.Parse(time.RFC3339Nano, raw.Header.Get(headerStored))
+	l.Truncated, _ = strconv.Atoi(header.Get(headerTruncated))
+	l.Origin, _ = strconv.ParseUint(header.Get(headerSequence), 10, 64)
+	l.Stored, _ = time.Parse(time.RFC3339Nano, header.Get(headerStored))
+	if size, err := strconv.Atoi(header.Get(nats.MsgSize)); err == nil { // of a list
+		l.Size = size
+	}
 	return l
 }

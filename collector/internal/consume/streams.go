@@ -18,7 +18,8 @@ type Config struct {
 	// FlowMaxBytes bounds the stream of batches on disk. A full stream refuses
 	// new batches, and the agents keep them.
 	FlowMaxBytes int64 `yaml:"flow_max_bytes"`
-	// DeadLetterMaxBytes bounds the stream of refused batches; the oldest give way.
+	// DeadLetterMaxBytes bounds the stream of refused batches. When it is full, the
+	// oldest letters of the agent that has the most bytes in it give way.
 	DeadLetterMaxBytes int64 `yaml:"dead_letter_max_bytes"`
 	// Replicas of both streams, for a NATS cluster: 1, 3 or 5.
 	Replicas int `yaml:"replicas"`
@@ -99,9 +100,9 @@ func Ensure(ctx context.Context, js jetstream.JetStream, cfg Config) (*Streams, 
 	}
 	s.DeadLetter, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: ebbwatch.DeadLetterStream, Description: "Ebbwatch: batches that the collector refused, byte for byte, with the reason in a header",
-		Subjects: []string{ebbwatch.DeadLetterSubjectPrefix + "*"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Discard: jetstream.DiscardOld, MaxBytes: cfg.DeadLetterMaxBytes,
-		Replicas: cfg.Replicas, Duplicates: cfg.DuplicateWindow, AllowDirect: true,
+		Subjects: []string{ebbwatch.DeadLetterSubjectPrefix + ">"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Discard: jetstream.DiscardNew, MaxBytes: cfg.DeadLetterMaxBytes, // the collector makes room itself, see makeRoom
+		Replicas: cfg.Replicas, AllowDirect: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", ebbwatch.DeadLetterStream, err)

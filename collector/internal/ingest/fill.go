@@ -80,7 +80,8 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 }
 
 // accept appends a message to the block and reports whether it did: not if the
-// message or its batch is known already, may be, or is refused.
+// message or its batch is known already, or may be. Of a refused one it appends
+// a row that says so.
 func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 	if !msg.asked {
 		switch p.ledger.Status(msg.sequence, msg.stored) {
@@ -96,8 +97,12 @@ func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 	}
 	b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored)
 	if err != nil {
-		p.refuse(ctx, msg, err)
-		return false
+		if p.refuse(ctx, l, msg, err) != nil {
+			msg.nak(letterPause) // or after AckWait, if this fails
+			return false
+		}
+		p.ledger.Hold(msg.sequence, msg.stored)
+		return true
 	}
 	run := stored.Run{Agent: b.Agent, Boot: b.Boot}
 	switch p.known.Status(run, b.Sequence) {
@@ -105,6 +110,7 @@ func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 	case stored.Stored: // or about to be: then the first copy is still in the stream, so that this one may go
 		p.Metrics.copies.Inc()
 		p.ledger.Discard(msg.sequence, msg.stored)
+		p.settleLetters(ctx, []message{msg})
 		msg.ack()
 		return false
 	case stored.Unknown:
@@ -116,8 +122,6 @@ func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 	}
 	p.known.Add(run, b.Sequence)
 	p.ledger.Hold(msg.sequence, msg.stored)
-	l.block.Append(b, msg.stored)
-	l.messages = append(l.messages, msg)
-	l.note(msg.sequence, msg.stored, len(msg.data))
+	l.append(b, msg)
 	return true
 }

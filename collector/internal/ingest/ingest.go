@@ -56,7 +56,7 @@ func (c Config) Validate() error {
 		return errors.New("ingest.block_age: must be at least 10ms")
 	case c.MaxAhead < 0 || c.MaxAge < time.Minute:
 		return errors.New("ingest.max_ahead: must not be negative, and max_age must be at least 1m")
-	case c.MaxAge+c.MaxAhead > 90*24*time.Hour: // one partition a day, and an insert may touch 100
+	case c.MaxAge+c.MaxAhead > 90*24*time.Hour: // one partition a day, and a part for each that an insert touches
 		return errors.New("ingest.max_age: must be at most 90 days together with max_ahead")
 	case c.DrainTimeout < time.Second:
 		return errors.New("ingest.drain_timeout: must be at least 1s")

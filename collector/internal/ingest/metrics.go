@@ -17,6 +17,10 @@ type Metrics struct {
 	batches, bytes   prometheus.Counter
 	refused          *prometheus.CounterVec
 	deadLetterErrors prometheus.Counter
+	lettersDropped   prometheus.Counter
+	lettersStored    prometheus.Counter
+	letters          prometheus.Gauge
+	letterBytes      prometheus.Gauge
 	redelivered      prometheus.Counter
 	copies, looked   prometheus.Counter
 	settled          prometheus.Counter
@@ -47,6 +51,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batches:          counter("stored_batches_total", "Batches stored and acknowledged. If it stands still while the lag grows, look at the log."),
 		bytes:            counter("stored_batch_bytes_total", "Bytes of the batches stored, as received. Compare with the rows inserted to see what a flow costs on the wire."),
 		deadLetterErrors: counter("dead_letter_errors_total", "Refused batches that could not be written to the dead letters and stay in their stream for now. Check the state of JetStream (disk, limits)."),
+		lettersDropped:   counter("dead_letters_dropped_total", "Dead letters that gave way to newer ones, because the stream is full: oldest first, of the agent that has the most bytes there. Find out who floods it (collector dlq list); replay or drop letters, or raise streams.dead_letter_max_bytes."),
+		lettersStored:    counter("dead_letters_stored_total", "Dead letters that were replayed and are stored now. Those that a replay leaves were refused again, see 'collector dlq list'."),
+		letters:          gauge("dead_letters_kept", "Refused batches in the dead letters, as they wait for somebody: see 'collector dlq list', then replay or drop them."),
+		letterBytes:      gauge("dead_letters_kept_bytes", "Bytes of the dead letters. At streams.dead_letter_max_bytes the oldest of the largest sender give way: replay or drop letters before that."),
 		redelivered:      counter("redelivered_batches_total", "Batches that came again although they are stored or about to be; they are not stored twice. If it grows steadily, raise streams.ack_wait above the time of an insert."),
 		copies:           counter("duplicate_batches_total", "Batches that agents sent again although they are stored; they are not stored twice. Expected after an outage of NATS that outlasts streams.duplicate_window; otherwise find out why agents get no acknowledgement."),
 		looked:           counter("looked_up_batches_total", "Batches that came with a number below one that their agent has stored, so that table coverage was asked about them. If it grows steadily, look for two agents of one name, or for an agent whose spool cannot be written."),
@@ -66,7 +74,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range batch.Reasons() {
 		m.refused.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.redelivered, m.copies, m.looked, m.settled, m.takenBack, m.sessions, m.blockSeconds)
+	reg.MustRegister(m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.lettersDropped, m.lettersStored, m.letters, m.letterBytes, m.redelivered, m.copies, m.looked, m.settled, m.takenBack, m.sessions, m.blockSeconds)
 	return m
 }
 
@@ -101,6 +109,11 @@ func (m *Metrics) Watch(ctx context.Context, js jetstream.JetStream) {
 func (m *Metrics) observe(ctx context.Context, js jetstream.JetStream) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if letters, err := js.Stream(ctx, ebbwatch.DeadLetterStream); err == nil {
+		state := letters.CachedInfo().State
+		m.letters.Set(float64(state.Msgs))
+		m.letterBytes.Set(float64(state.Bytes))
+	}
 	stream, err := js.Stream(ctx, ebbwatch.FlowStream)
 	if err != nil {
 		return

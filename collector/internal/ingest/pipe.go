@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/failpoint"
@@ -31,11 +32,18 @@ type load struct {
 
 func newLoad() *load { return &load{block: sink.NewBlock()} }
 
-func (l *load) note(seq uint64, stored time.Time, size int) {
-	l.sequences = append(l.sequences, seq)
-	l.bytes += size
-	if stored.After(l.newest) {
-		l.newest = stored
+// append adds a batch and the message that it came in.
+func (l *load) append(b *ebbwatch.Batch, msg message) {
+	l.block.Append(b, msg.stored)
+	l.note(msg)
+}
+
+func (l *load) note(msg message) {
+	l.messages = append(l.messages, msg)
+	l.sequences = append(l.sequences, msg.sequence)
+	l.bytes += len(msg.data)
+	if msg.stored.After(l.newest) {
+		l.newest = msg.stored
 	}
 }
 
@@ -62,6 +70,7 @@ type pipe struct {
 	free     chan *load
 	known    stored.Set // of fill
 	doubts   doubts     // of fill
+	letters  breaker    // of fill, and of settle before it
 }
 
 // read passes messages on until the iterator is closed. Whenever the server has
@@ -107,36 +116,6 @@ func (p *pipe) pass(ctx context.Context, m message) bool {
 	}
 }
 
-// refuse moves a message to the dead letters. If that fails the message stays
-// where it is and comes again.
-func (p *pipe) refuse(ctx context.Context, msg message, cause error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	letter := &consume.Letter{
-		Subject: msg.subject, Reason: cause.Error(), Data: msg.data, MessageID: msg.id,
-		Origin: msg.sequence, Stored: msg.stored,
-	}
-	if err := p.streams.Refuse(ctx, p.JS, letter); err != nil {
-		p.Metrics.deadLetterErrors.Inc()
-		if p.Metrics.mayWarn() {
-			p.Log.Warn("a refused batch stays in its stream for now", "sequence", letter.Origin, "error", err)
-		}
-		msg.nak(10 * time.Second) // or after AckWait, if this fails
-		return
-	}
-	reason := batch.Undecodable
-	var refusal *batch.RefusedError
-	if errors.As(cause, &refusal) {
-		reason = refusal.Reason
-	}
-	p.Metrics.refused.WithLabelValues(string(reason)).Inc()
-	if p.Metrics.mayWarn() {
-		p.Log.Warn("batch refused, see collector dlq list", "subject", letter.Subject, "sequence", letter.Origin, "reason", cause.Error())
-	}
-	p.ledger.Discard(letter.Origin, letter.Stored)
-	msg.term(string(reason)) // a lost one comes again and is known
-}
-
 // commit stores blocks one after the other.
 func (p *pipe) commit(stop, ctx context.Context) error {
 	for blocks := 0; ; blocks++ {
@@ -177,6 +156,7 @@ func (p *pipe) store(ctx context.Context, l *load) error {
 	}
 	failpoint.Here("before acknowledgement")
 	p.ledger.Commit()
+	p.settleLetters(ctx, l.messages)
 	for i, msg := range l.messages {
 		msg.ack() // a lost one comes again and is known
 		if i == len(l.messages)/2 {

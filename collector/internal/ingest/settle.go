@@ -58,13 +58,15 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 			if !intent.Has(seq, raw.Time) { // it comes by the queue
 				continue
 			}
-			b, err := p.decoder.Decode(raw.Subject, raw.Data, raw.Time)
-			if err != nil { // it decoded before: this build is older. It comes again and is refused then.
-				p.Log.Error("a batch of the insert that was left cannot be decoded", "sequence", seq, "error", err)
+			msg := found(raw)
+			b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored)
+			if err != nil { // as before, or this build is older
+				if err := p.refuse(ctx, l, msg, err); err != nil {
+					return err
+				}
 				continue
 			}
-			l.block.Append(b, raw.Time)
-			l.note(seq, raw.Time, len(raw.Data))
+			l.append(b, msg)
 		}
 	}
 	p.Log.Info("repeating the insert that was left under its token", "token", intent.Token,
@@ -76,5 +78,6 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 	}
 	p.Metrics.settled.Inc()
 	p.ledger.Commit()
+	p.settleLetters(ctx, l.messages)
 	return nil
 }

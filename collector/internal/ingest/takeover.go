@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 )
 
 // pinHeader names the choice of the server that made this collector the active
@@ -24,6 +25,7 @@ type message struct {
 	stored      time.Time
 	deliveries  uint64
 	asked       bool // the database was asked whether it has the batch
+	replayed    bool // from the dead letters
 	// delivery is nil for a message that was taken back: it was delivered to
 	// somebody else, so that it comes again, is known then and is acknowledged.
 	delivery jetstream.Msg
@@ -37,7 +39,16 @@ func queued(msg jetstream.Msg) (message, error) {
 	return message{
 		subject: msg.Subject(), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
 		sequence: meta.Sequence.Stream, stored: meta.Timestamp, deliveries: meta.NumDelivered, delivery: msg,
+		replayed: msg.Headers().Get(consume.ReplayHeader) != "",
 	}, nil
+}
+
+// found returns a message as it lies in the stream.
+func found(raw *jetstream.RawStreamMsg) message {
+	return message{
+		subject: raw.Subject, id: raw.Header.Get(nats.MsgIdHdr), data: raw.Data, sequence: raw.Sequence, stored: raw.Time,
+		replayed: raw.Header.Get(consume.ReplayHeader) != "",
+	}
 }
 
 // The answers to a delivery may all get lost: then the message comes again.
@@ -51,12 +62,6 @@ func (m *message) ack() {
 func (m *message) nak(pause time.Duration) {
 	if m.delivery != nil {
 		_ = m.delivery.NakWithDelay(pause)
-	}
-}
-
-func (m *message) term(reason string) {
-	if m.delivery != nil {
-		_ = m.delivery.TermWithReason(reason)
 	}
 }
 
@@ -103,8 +108,7 @@ func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) er
 			continue
 		}
 		taken++
-		m := message{subject: raw.Subject, id: raw.Header.Get(nats.MsgIdHdr), data: raw.Data, sequence: sequence, stored: raw.Time}
-		if !p.pass(ctx, m) {
+		if !p.pass(ctx, found(raw)) {
 			return nil
 		}
 	}

@@ -20,7 +20,7 @@ const (
 )
 
 // Block holds what is stored together as columns: the rows of flows, features,
-// sources and coverage. It is not safe for concurrent use.
+// sources, coverage and refused_batches. It is not safe for concurrent use.
 type Block struct {
 	names                interner
 	agent                dictionary
@@ -39,6 +39,7 @@ type Block struct {
 	features features
 	sources  sources
 	coverage coverage
+	refused  refused
 
 	flows proto.Input // the columns above under their names, attributes left out
 	addrs []proto.IPv6
@@ -70,6 +71,7 @@ func NewBlock() *Block {
 	b.features.init()
 	b.sources.init()
 	b.coverage.init()
+	b.refused.init()
 	return b
 }
 
@@ -79,7 +81,7 @@ func (b *Block) Rows() int { return len(b.start) }
 // Longest returns the number of rows of the longest of the tables. A batch
 // without a flow record has thousands of rows of the others if it likes.
 func (b *Block) Longest() int {
-	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows())
+	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows(), b.refused.rows())
 }
 
 // flowRowBytes are those of a row's columns of fixed width, attributes left out
@@ -91,7 +93,7 @@ const flowRowBytes = 100
 // each, beside what its batch adds.
 func (b *Block) Bytes() int {
 	return flowRowBytes*len(b.start) + b.agent.bytes() + b.names.bytes() + b.attributes.bytes(len(b.start)) +
-		b.features.bytes() + b.sources.bytes() + b.coverage.bytes()
+		b.features.bytes() + b.sources.bytes() + b.coverage.bytes() + b.refused.bytes()
 }
 
 // table is the part of a block that goes into one table.
@@ -108,6 +110,7 @@ func (b *Block) tables() []table {
 		{"flows", b.attributes.appendInputs(b.flows[:len(b.flows):len(b.flows)]), b.Rows()},
 		{"features", b.features.input, b.features.rows()},
 		{"sources", b.sources.input, b.sources.rows()},
+		{"refused_batches", b.refused.input, b.refused.rows()},
 		{"coverage", b.coverage.input, b.coverage.rows()},
 	}
 }
@@ -120,6 +123,7 @@ func (b *Block) Reset() {
 	b.features.reset()
 	b.sources.reset()
 	b.coverage.reset()
+	b.refused.reset()
 }
 
 // Append adds a batch that decoded without error. received is the time that the

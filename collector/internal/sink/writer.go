@@ -94,7 +94,8 @@ func settings(token string) []ch.Setting {
 		ch.SettingInt("deduplicate_blocks_in_dependent_materialized_views", 1),
 		{Key: "insert_deduplication_token", Value: token, Important: true},
 		ch.SettingInt("materialized_views_ignore_errors", 0),
-		ch.SettingInt("optimize_on_insert", 0), // a view's GROUP BY leaves nothing to collapse; saves a tenth of the insert
+		ch.SettingInt("max_partitions_per_insert_block", 0), // a backlog may span more days than the 100 of the default, which would be refused for ever
+		ch.SettingInt("optimize_on_insert", 0),              // a view's GROUP BY leaves nothing to collapse; saves a tenth of the insert
 	}
 }
 

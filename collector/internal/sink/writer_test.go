@@ -95,6 +95,7 @@ func TestWriter(t *testing.T) {
 		"a missing table raises the alarm and nothing is dropped":            missingTable,
 		"a block can be filled again after a write":                          reuse,
 		"a stop ends the repetition":                                         stopped,
+		"a block may span more days than ClickHouse takes by default":        manyDays,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := tables(t, server)
@@ -223,3 +224,28 @@ func TestAppendAllocatesNothingPerFlow(t *testing.T) {
 }
 
 var _ proto.ColInput = (*lossMap)(nil)
+
+func manyDays(t *testing.T, server *chtest.Server, conn chconn.Config, _ *Writer, _ *prometheus.Registry) {
+	const days = 105
+	for _, table := range []string{"flows", "flows_1m"} { // what is expired would go at the insert
+		server.Query(t, "ALTER TABLE "+conn.Database+"."+table+" REMOVE TTL")
+	}
+	block, fleet := NewBlock(), flowgen.New(1, 3, time.Now(), 5*time.Second)
+	var b ebbwatch.Batch
+	for day := range days {
+		fleet.Next(&b, 1)
+		b.Start[0] -= int64(day) * 24 * time.Hour.Microseconds()
+		block.Append(&b, time.Now())
+	}
+	cfg := DefaultConfig()
+	cfg.RetryMax = time.Second
+	w := NewWriter(cfg, conn, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := w.Write(ctx, block, "days"); err != nil {
+		t.Fatalf("%v: %v", err, w.Health())
+	}
+	want(t, server, "SELECT count(), uniqExact(toDate(start)) FROM "+conn.Database+".flows", "105\t105")
+	want(t, server, "SELECT sum(records) FROM "+conn.Database+".flows_1m", "105")
+}
