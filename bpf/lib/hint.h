@@ -28,8 +28,14 @@
 /* A QUIC client's first datagram has at least 1,200 bytes (RFC 9000 14.1). */
 #define EBB_QUIC_MIN 1200
 
-/* The longest ClientHello that is put together, with its record header. */
+/* The longest ClientHello that is put together, with its record headers. */
 #define EBB_HELLO_MAX 4096
+
+/* Record headers of a ClientHello that takes several records: so many are waited for. */
+#define EBB_HELLO_RECORDS (16 * 5)
+
+/* What tells a beginning apart: a TLS record's header and that of the message in it. */
+#define EBB_HEAD 9
 
 #define EBB_WORD(a, b, c, d) ((__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
 
@@ -41,8 +47,11 @@ static __always_inline bool ebb_hint_is_dns(const struct ebb_packet *p)
 	       s == EBB_PORT_LLMNR || d == EBB_PORT_LLMNR;
 }
 
-/* RFC 9110 9, RFC 5789, and the beginning of a response. */
-static __always_inline bool ebb_hint_is_http(__u32 word)
+/*
+ * The methods of RFC 9110 and those of the IANA registry that are in use, as
+ * user space has them, by their first four bytes.
+ */
+static __always_inline bool ebb_hint_is_request(__u32 word)
 {
 	switch (word) {
 	case EBB_WORD('G', 'E', 'T', ' '):
@@ -54,7 +63,14 @@ static __always_inline bool ebb_hint_is_http(__u32 word)
 	case EBB_WORD('P', 'A', 'T', 'C'):
 	case EBB_WORD('C', 'O', 'N', 'N'):
 	case EBB_WORD('T', 'R', 'A', 'C'):
-	case EBB_WORD('H', 'T', 'T', 'P'):
+	case EBB_WORD('P', 'R', 'O', 'P'):
+	case EBB_WORD('M', 'K', 'C', 'O'):
+	case EBB_WORD('C', 'O', 'P', 'Y'):
+	case EBB_WORD('M', 'O', 'V', 'E'):
+	case EBB_WORD('L', 'O', 'C', 'K'):
+	case EBB_WORD('U', 'N', 'L', 'O'):
+	case EBB_WORD('R', 'E', 'P', 'O'):
+	case EBB_WORD('S', 'E', 'A', 'R'):
 		return true;
 	}
 	return false;
@@ -115,41 +131,87 @@ static __always_inline void ebb_hint_emit(struct __sk_buff *skb, const struct eb
 	bpf_ringbuf_submit(h, BPF_RB_NO_WAKEUP);
 }
 
+/*
+ * How long a ClientHello is, with its record headers, that begins with n bytes
+ * of head, 0 if that is none. Where too little is there to tell, as much as a
+ * beginning can take.
+ */
+static __always_inline __u32 ebb_hint_hello(const __u8 *head, __u32 n)
+{
+	__u32 record, message;
+
+	/* RFC 8446 5.1, 4 */
+	if (head[0] != 22 || (n > 1 && head[1] != 3) || (n > 5 && head[5] != 1))
+		return 0;
+	if (n < EBB_HEAD)
+		return EBB_HELLO_MAX;
+	record = 5 + ((__u32)head[3] << 8 | head[4]);
+	message = EBB_HEAD + ((__u32)head[6] << 16 | (__u32)head[7] << 8 | head[8]);
+	return message > record ? message + EBB_HELLO_RECORDS : record;
+}
+
+/*
+ * The first bytes of what a side says: how many of its bytes are wanted, 0 if it
+ * is nothing that is read. A sender may cut anywhere, also behind the first byte.
+ */
+static __always_inline __u32 ebb_hint_wanted(const __u8 *head, __u32 n)
+{
+	__u32 word = EBB_WORD(head[0], head[1], head[2], head[3]), hello;
+
+	if (ebb_tls) {
+		hello = ebb_hint_hello(head, n);
+		if (hello)
+			return hello;
+		/* The answer, a ServerHello or an alert, for its time. */
+		if (n > 5 && head[1] == 3 && (head[0] == 21 || (head[0] == 22 && head[5] == 2)))
+			return 1;
+	}
+	if (!ebb_http)
+		return 0;
+	if (word == EBB_WORD('H', 'T', 'T', 'P'))
+		return 1;
+	/* No other protocol begins with less than a word of capital letters. */
+	if (ebb_hint_is_request(word) || (n < 4 && head[0] >= 'C' && head[0] <= 'U'))
+		return EBB_HINT_SMALL;
+	return 0;
+}
+
 static __always_inline void ebb_hint_tcp(struct __sk_buff *skb, const struct ebb_packet *p,
 					 const struct ebb_frame *f, struct ebb_side *own,
 					 __u32 side)
 {
-	__u8 head[7]; /* an alert has no more */
-	__u32 word, hello, left = own->hint_left;
+	__u8 head[EBB_HEAD] = {};
+	__u32 wanted = own->hint_left, n = p->payload_len;
+	bool continued = wanted;
 
-	if (left) {
-		own->hint_left = p->payload_len < left ? left - p->payload_len : 0;
-		ebb_hint_emit(skb, p, f, side, true, EBB_HINT_LARGE);
-		return;
-	}
-	if (ebb_dns && ebb_hint_is_dns(p)) {
+	if (!continued && ebb_dns && ebb_hint_is_dns(p)) {
 		own->hints++;
 		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_SMALL);
 		return;
 	}
-	own->hints = EBB_HINTS_DONE;
-	if (bpf_skb_load_bytes(skb, p->payload_off, head, sizeof(head)))
-		return;
-	if (ebb_tls && head[0] == 22 && head[1] == 3 && head[5] == 1) { /* RFC 8446 5.1, 4 */
-		hello = 5 + ((__u32)head[3] << 8 | head[4]);
-		if (hello > p->payload_len && hello <= EBB_HELLO_MAX)
-			own->hint_left = hello - p->payload_len;
-		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_LARGE);
-		return;
+	if (!continued) {
+		own->hints = EBB_HINTS_DONE;
+		if (n >= EBB_HEAD) {
+			n = EBB_HEAD;
+			if (bpf_skb_load_bytes(skb, p->payload_off, head, EBB_HEAD))
+				return;
+		} else {
+			/* Byte by byte: the verifier of Linux 6.1 wants sizes that are constant. */
+			for (__u32 i = 0; i < EBB_HEAD - 1; i++)
+				if (i < n &&
+				    bpf_skb_load_bytes(skb, p->payload_off + i, &head[i], 1))
+					return;
+		}
+		wanted = ebb_hint_wanted(head, n);
+		if (!wanted)
+			return;
 	}
-	/* The answer, a ServerHello or an alert, for its time. */
-	if (ebb_tls && head[1] == 3 && (head[0] == 21 || (head[0] == 22 && head[5] == 2))) {
-		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_SMALL);
-		return;
-	}
-	word = EBB_WORD(head[0], head[1], head[2], head[3]);
-	if (ebb_http && ebb_hint_is_http(word))
-		ebb_hint_emit(skb, p, f, side, false, EBB_HINT_SMALL);
+	own->hint_left =
+		wanted <= EBB_HELLO_MAX && wanted > p->payload_len ? wanted - p->payload_len : 0;
+	if (wanted > EBB_HINT_SMALL)
+		ebb_hint_emit(skb, p, f, side, continued, EBB_HINT_LARGE);
+	else
+		ebb_hint_emit(skb, p, f, side, continued, EBB_HINT_SMALL);
 }
 
 static __always_inline void ebb_hint_udp(struct __sk_buff *skb, const struct ebb_packet *p,

@@ -75,7 +75,7 @@ struct ebb_side {
 	__u32 retransmits; /* segments that begin below next_seq */
 	__u16 zero_windows;
 	__u16 resets;
-	__u16 hint_left; /* bytes of a TLS ClientHello that are still wanted */
+	__u16 hint_left; /* bytes of a ClientHello or a request's head that are still wanted */
 	__u8 hints;	 /* payload beginnings handed to user space */
 	__u8 pad;
 };
@@ -138,8 +138,8 @@ struct ebb_socket {
 #define EBB_HINT_LARGE 2048
 
 /*
- * The beginning of what one side says, or the continuation of a ClientHello
- * that did not fit into the packet before.
+ * The beginning of what one side says, or the continuation of a ClientHello or
+ * a request that did not fit into the packet before.
  */
 struct ebb_hint {
 	__u64 a[2]; /* as in ebb_key6; IPv4 in the lower half of a[0] */

@@ -367,10 +367,12 @@ func (t *Table) patience(c *conversation) time.Duration {
 	return t.cfg.IdleOther
 }
 
-// Known reports whether the conversation is remembered.
+// Known reports whether packets of the conversation were seen: those open before
+// the start, which the kernel told of, are not known before their first one.
 func (t *Table) Known(name flowbpf.Key) bool {
 	k := keyNamed(name)
-	return t.slots.find(&k) != nil
+	c := t.slots.find(&k)
+	return c != nil && c.place != (flowbpf.Place{})
 }
 
 func keyNamed(k flowbpf.Key) key {

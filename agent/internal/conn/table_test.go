@@ -370,3 +370,17 @@ func TestARecordWithoutPacketsHasTheSourceThatIsKnown(t *testing.T) {
 		}
 	}
 }
+
+func TestAConversationIsKnownByItsPacketsAlone(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	e := entry(second, packet{0, syn})
+	name := e.Key()
+	table.Seed(netip.AddrPortFrom(e.A, e.APort), netip.AddrPortFrom(e.B, e.BPort), true)
+	if table.Known(name) {
+		t.Error("the kernel's word makes it known, which also speaks of loopback that nobody watches")
+	}
+	drain(table, 2*second, e)
+	if !table.Known(name) {
+		t.Error("its packets do not make it known")
+	}
+}

@@ -3,6 +3,7 @@ package l7
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // maxMethod is the longest method token that is taken for one; the longest
@@ -26,6 +27,10 @@ func (p *Parser) http(h *Hint, b []byte) {
 	for n < len(b) && n <= maxMethod && tokenByte(b[n]) {
 		n++
 	}
+	if n == len(b) && startsMethod(b) {
+		h.blame(AppHTTP, FlawTruncated)
+		return
+	}
 	if n == 0 || n > maxMethod || n == len(b) || b[n] != ' ' {
 		return
 	}
@@ -47,6 +52,11 @@ func (p *Parser) http(h *Hint, b []byte) {
 		h.blame(AppHTTP, FlawMalformed)
 	}
 	p.httpHost(h, method, target, fields, version[len(version)-1] != '0')
+}
+
+// startsMethod tells whether a known method begins with b.
+func startsMethod(b []byte) bool {
+	return len(b) > 0 && slices.ContainsFunc(knownMethods, func(m string) bool { return strings.HasPrefix(m, string(b)) })
 }
 
 // httpOpenLine takes a first line that is longer than what was captured for a

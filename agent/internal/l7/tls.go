@@ -18,7 +18,7 @@ const (
 // tls reads the beginning of a TLS stream: a ClientHello, or that it is a
 // server's answer. Without the marks of either, it is not TLS.
 func (p *Parser) tls(h *Hint, b []byte) {
-	if len(b) < 3 || b[1] != 3 || b[2] > 4 {
+	if len(b) > 1 && b[1] != 3 || len(b) > 2 && b[2] > 4 {
 		return
 	}
 	if len(b) < recordHeader+1 {
