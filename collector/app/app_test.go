@@ -48,6 +48,7 @@ func newBed(t *testing.T, ch *chtest.Server) *bed {
 	b.cfg.NATS.URL = b.nats.URL
 	b.cfg.ClickHouse.Address, b.cfg.ClickHouse.Database = ch.Addr, b.db
 	b.cfg.ClickHouse.User, b.cfg.ClickHouse.Password = chtest.Collector, config.Secret(ch.CollectorPassword)
+	b.cfg.ClickHouse.InsertUser, b.cfg.ClickHouse.InsertPassword = chtest.Writer, config.Secret(ch.WriterPassword)
 	b.cfg.Streams.FlowMaxBytes = 64 << 20
 	b.cfg.Streams.AckWait = 2 * time.Second
 	b.cfg.Streams.Standby = time.Second

@@ -21,10 +21,11 @@ import (
 )
 
 // Names of the users that a server has. The collector owns the databases, the
-// analyzer reads them and inserts what it concludes, the reader (no password)
-// reads within limits.
+// writer inserts what agents tell, the analyzer reads and inserts what it
+// concludes, the reader (no password) reads within limits.
 const (
 	Collector = "collector"
+	Writer    = "writer"
 	Analyzer  = "analyzer"
 	Reader    = "reader"
 )
@@ -46,6 +47,7 @@ type Server struct {
 	DataDir  string
 
 	CollectorPassword string
+	WriterPassword    string
 	AnalyzerPassword  string
 
 	mu   sync.Mutex
@@ -110,7 +112,7 @@ func (s *Server) QueryAs(user, query string) (string, error) {
 		return "", fmt.Errorf("query: %w", err)
 	}
 	req.Header.Set("X-ClickHouse-User", user)
-	req.Header.Set("X-ClickHouse-Key", map[string]string{Collector: s.CollectorPassword, Analyzer: s.AnalyzerPassword}[user])
+	req.Header.Set("X-ClickHouse-Key", map[string]string{Collector: s.CollectorPassword, Writer: s.WriterPassword, Analyzer: s.AnalyzerPassword}[user])
 	req.Close = true // the engine waits for idle connections when it stops
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -185,7 +187,7 @@ func start(t testing.TB, bin string) (server *Server, code int, output string) {
 
 // login reads the generated passwords and tries them.
 func (s *Server) login() error {
-	for user, password := range map[string]*string{Collector: &s.CollectorPassword, Analyzer: &s.AnalyzerPassword} {
+	for user, password := range map[string]*string{Collector: &s.CollectorPassword, Writer: &s.WriterPassword, Analyzer: &s.AnalyzerPassword} {
 		data, err := os.ReadFile(filepath.Join(s.DataDir, "secrets", "clickhouse-"+user))
 		if err != nil {
 			return err

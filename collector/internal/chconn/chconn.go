@@ -21,8 +21,11 @@ import (
 type Config struct {
 	Address  string        `yaml:"address"`  // host:port of the native protocol
 	Database string        `yaml:"database"` // created if it does not exist
-	User     string        `yaml:"user"`
+	User     string        `yaml:"user"`     // creates and migrates the tables
 	Password config.Secret `yaml:"password"` // or file:/path
+	// User and password of inserts, which need less; no user: user and password.
+	InsertUser     string        `yaml:"insert_user"`
+	InsertPassword config.Secret `yaml:"insert_password"` // or file:/path
 	// Compression of inserts on the network: lz4, none, or auto, which is none
 	// where the address is this host's, because there it only costs.
 	Compression string `yaml:"compression"`
@@ -70,7 +73,11 @@ func (c Config) compression() (ch.Compression, error) {
 // Dial opens one connection for inserts. A packet that the server does not
 // answer within readTimeout breaks the connection.
 func (c Config) Dial(ctx context.Context, readTimeout time.Duration) (*ch.Client, error) {
-	password, err := c.Password.Value()
+	user, secret := c.User, c.Password
+	if c.InsertUser != "" {
+		user, secret = c.InsertUser, c.InsertPassword
+	}
+	password, err := secret.Value()
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +86,7 @@ func (c Config) Dial(ctx context.Context, readTimeout time.Duration) (*ch.Client
 		return nil, err
 	}
 	client, err := ch.Dial(ctx, ch.Options{
-		Address: c.Address, Database: c.Database, User: c.User, Password: password, Compression: compression,
+		Address: c.Address, Database: c.Database, User: user, Password: password, Compression: compression,
 		ClientName: "ebbwatch-collector", DialTimeout: 5 * time.Second, HandshakeTimeout: 10 * time.Second, ReadTimeout: readTimeout,
 	})
 	if err != nil {

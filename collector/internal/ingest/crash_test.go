@@ -72,6 +72,7 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 			conn := chconn.Config{
 				Address: ch.Addr, Database: ch.NewDatabase(t), User: chtest.Collector,
 				Password: config.Secret(ch.CollectorPassword), Compression: "none",
+				InsertUser: chtest.Writer, InsertPassword: config.Secret(ch.WriterPassword),
 			}
 			js := nats.JetStream(t)
 			migrate(t, conn, js)

@@ -47,6 +47,7 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 	conn := chconn.Config{
 		Address: ch.Addr, Database: ch.NewDatabase(t), User: chtest.Collector,
 		Password: config.Secret(ch.CollectorPassword), Compression: "none",
+		InsertUser: chtest.Writer, InsertPassword: config.Secret(ch.WriterPassword),
 	}
 	js := server.JetStream(t)
 	migrate(t, conn, js)

@@ -36,6 +36,7 @@ func TestMigrator(t *testing.T) {
 		"docs/columns.md tells what the database has": columnsDocument,
 		"every table and column has a comment":        comments,
 		"the reader can read every view":              readerViews,
+		"the writer sees that nothing is to be done":  writerLooks,
 		"a lock whose holder died becomes free":       deadHolder,
 		"a lock that cannot be renewed is given up":   lostLock,
 	} {
@@ -238,6 +239,26 @@ func comments(t *testing.T, b *bed) {
 	}
 	if got := b.ch.Query(t, "SELECT count() FROM system.columns WHERE database = '"+b.conn.Database+"'"); len(got) < 3 {
 		t.Errorf("system.columns shows %s columns: the test looks at nothing", got)
+	}
+}
+
+// writerLooks is a collector that has the role of the writer alone, beside an
+// administrator who runs collector migrate.
+func writerLooks(t *testing.T, b *bed) {
+	all := shipped(t)
+	if _, err := b.migrator(t, all[:len(all)-1]).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writer := *b
+	writer.conn.User, writer.conn.Password = chtest.Writer, config.Secret(b.ch.WriterPassword)
+	if applied, err := writer.migrator(t, all).Run(t.Context()); !errors.Is(err, schema.ErrRefused) || len(applied) != 0 {
+		t.Errorf("before the migration the writer applied %d: %v", len(applied), err)
+	}
+	if _, err := b.migrator(t, all).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if applied, err := writer.migrator(t, all).Run(t.Context()); err != nil || len(applied) != 0 {
+		t.Errorf("after the migration the writer applied %d: %v", len(applied), err)
 	}
 }
 

@@ -35,7 +35,7 @@ const (
 
 // compose returns the parts in the order in which they start.
 func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
-	for _, name := range []string{natsd.SecretName, engine.SecretPrefix + engine.Collector, engine.SecretPrefix + engine.Analyzer} {
+	for _, name := range []string{natsd.SecretName, engine.SecretPrefix + engine.Collector, engine.SecretPrefix + engine.Writer, engine.SecretPrefix + engine.Analyzer} {
 		if _, err := dir.Secret(name); err != nil {
 			return nil, err
 		}
@@ -48,6 +48,8 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	cfg.Collector.ClickHouse.Database = cfg.ClickHouse.Database()
 	cfg.Collector.ClickHouse.User = engine.Collector
 	cfg.Collector.ClickHouse.Password = password(dir, engine.Collector)
+	cfg.Collector.ClickHouse.InsertUser = engine.Writer
+	cfg.Collector.ClickHouse.InsertPassword = password(dir, engine.Writer)
 	c, err := collector.New(cfg.Collector, log.With("part", "collector"))
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)

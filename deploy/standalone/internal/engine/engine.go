@@ -26,7 +26,8 @@ const (
 // Names of the engine's users; their passwords are the data folder's secrets
 // of the name SecretPrefix plus user. User Reader has none.
 const (
-	Collector    = "collector"
+	Collector    = "collector" // creates and migrates the tables
+	Writer       = "writer"    // inserts what agents tell
 	Analyzer     = "analyzer"
 	Reader       = "reader"
 	operator     = "operator"
@@ -102,17 +103,15 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 		e.log.Warn("this kernel cannot confine clickhouse: any user of this host can read files through it",
 			"instead", "Linux 5.19 or later with Landlock, or a clickhouse binary on PATH")
 	}
+	access, err := e.access()
+	if err != nil {
+		return err
+	}
 	s := settings{
-		Config: e.cfg, Path: folder, Server: e.program.binary != "",
+		Config: e.cfg, Path: folder, Access: access,
 		LogFile: e.LogFile(), ErrorLogFile: e.dir.Path(logFolder, "clickhouse.err.log"), ConfigFile: e.configFile(),
-		MaxMemoryBytes: e.cfg.memoryBytes(), QueryMemoryBytes: e.cfg.memoryBytes() / 2,
+		MaxMemoryBytes: e.cfg.memoryBytes(),
 	}
-	for user, password := range map[string]*string{Collector: &s.Passwords.Collector, Analyzer: &s.Passwords.Analyzer, operator: &s.Passwords.Operator} {
-		if *password, err = e.dir.Secret(SecretPrefix + user); err != nil {
-			return err
-		}
-	}
-	e.password = s.Passwords.Operator
 	data, err := s.render()
 	if err != nil {
 		return err

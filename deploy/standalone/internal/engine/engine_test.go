@@ -129,7 +129,7 @@ func query(t *testing.T, cfg Config, dir *datadir.Dir, user, text string) (strin
 	}
 	req.Close = true
 	req.Header.Set("X-ClickHouse-User", user)
-	if user == Collector || user == Analyzer {
+	if user == Collector || user == Writer || user == Analyzer {
 		password, err := os.ReadFile(dir.SecretPath(SecretPrefix + user))
 		if err != nil {
 			t.Fatal(err)

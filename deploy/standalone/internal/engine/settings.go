@@ -2,9 +2,7 @@ package engine
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"text/template"
@@ -19,13 +17,9 @@ var settingsTemplate string
 type settings struct {
 	Config
 	Path, LogFile, ErrorLogFile, ConfigFile string
-	Server                                  bool // a clickhouse binary; else the library, which logs in as default
-	MaxMemoryBytes, QueryMemoryBytes        int64
-	Passwords                               Passwords
+	MaxMemoryBytes                          int64
+	Access                                  string // sections with users and what they may
 }
-
-// Passwords are those of the users that the engine is configured with.
-type Passwords struct{ Collector, Analyzer, Operator string }
 
 // Database returns the database that Ebbwatch's tables are in.
 func (c Config) Database() string { return c.Databases[0] }
@@ -36,10 +30,6 @@ func (s settings) render() ([]byte, error) {
 			var b bytes.Buffer
 			err := xml.EscapeText(&b, []byte(v))
 			return b.String(), err
-		},
-		"sha256": func(v string) string {
-			sum := sha256.Sum256([]byte(v))
-			return hex.EncodeToString(sum[:])
 		},
 	}
 	t, err := template.New("config.xml").Funcs(funcs).Parse(settingsTemplate)
