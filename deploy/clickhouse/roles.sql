@@ -36,6 +36,10 @@ REVOKE ALL ON *.* FROM ebbwatch_writer;
 
 GRANT SELECT ON ebbwatch.schema_migrations TO ebbwatch_writer;
 
+GRANT SELECT ON ebbwatch.runs TO ebbwatch_writer;
+
+GRANT SELECT ON ebbwatch.coverage TO ebbwatch_writer;
+
 GRANT SELECT ON ebbwatch.flows* TO ebbwatch_writer;
 
 GRANT INSERT ON ebbwatch.flows TO ebbwatch_writer;

@@ -39,10 +39,14 @@ type Quota struct {
 	ExecutionSeconds int // summed over the queries
 }
 
-// Tables that a role inserts into. Materialized views fill the rollups, which
+// Tables that roles insert into and read. Materialized views fill the rollups, which
 // needs no right to insert there.
 var (
-	writes    = []string{"flows", "coverage", "features", "sources"}
+	writes = []string{"flows", "coverage", "features", "sources"}
+	// The writer looks for missing migrations and for batches that are stored
+	// already. It needs SELECT too where a materialized view without a definer
+	// reads: coverage, flows, and rollups that feed others.
+	reads     = []string{"schema_migrations", "runs", "coverage", "flows*"}
 	concludes = []string{"findings", "incidents", "reports", "deliveries"}
 )
 
@@ -70,9 +74,9 @@ func Roles(databases []string, queryBytes int64) []Role {
 	}
 	for _, db := range databases {
 		owner.Grants = append(owner.Grants, "SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP, TRUNCATE, OPTIMIZE, SYSTEM ON "+db+".*")
-		// Whoever inserts into a table needs SELECT where a materialized view without
-		// a definer reads: flows, and the rollups flows_… that feed others.
-		writer.Grants = append(writer.Grants, "SELECT ON "+db+".schema_migrations", "SELECT ON "+db+".flows*")
+		for _, table := range reads {
+			writer.Grants = append(writer.Grants, "SELECT ON "+db+"."+table)
+		}
 		for _, table := range writes {
 			writer.Grants = append(writer.Grants, "INSERT ON "+db+"."+table)
 		}

@@ -103,11 +103,14 @@ func (s *Server) Query(t testing.TB, query string) string {
 	return result
 }
 
-// QueryAs runs a query as the user of that name.
-func (s *Server) QueryAs(user, query string) (string, error) {
+// QueryAs runs a query as the user of that name, without a current database.
+func (s *Server) QueryAs(user, query string) (string, error) { return s.QueryIn(user, "", query) }
+
+// QueryIn runs a query as the user of that name in the database.
+func (s *Server) QueryIn(user, database, query string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.HTTPAddr+"/?"+url.Values{"wait_end_of_query": {"1"}}.Encode(), strings.NewReader(query))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.HTTPAddr+"/?"+url.Values{"wait_end_of_query": {"1"}, "database": {database}}.Encode(), strings.NewReader(query))
 	if err != nil {
 		return "", fmt.Errorf("query: %w", err)
 	}

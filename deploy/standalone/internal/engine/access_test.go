@@ -46,7 +46,7 @@ func startWithTables(t *testing.T) (Config, *datadir.Dir) {
 	_, stop := start(t, cfg, dir)
 	t.Cleanup(stop)
 	mustQuery(t, cfg, dir, Collector, "CREATE DATABASE ebbwatch")
-	for _, table := range []string{"flows", "coverage", "features", "sources", "findings", "incidents", "reports", "deliveries", "schema_migrations", "flows_1m"} {
+	for _, table := range []string{"flows", "coverage", "features", "sources", "findings", "incidents", "reports", "deliveries", "schema_migrations", "runs", "flows_1m"} {
 		mustQuery(t, cfg, dir, Collector, "CREATE TABLE ebbwatch."+table+" (a UInt32) ENGINE = MergeTree ORDER BY a")
 	}
 	mustQuery(t, cfg, dir, Collector, "CREATE MATERIALIZED VIEW ebbwatch.flows_1m_mv TO ebbwatch.flows_1m AS SELECT a FROM ebbwatch.flows")
@@ -72,6 +72,7 @@ func TestServicesMayDoTheirJobAndNoMore(t *testing.T) {
 		attempt{Writer, "SELECT count() FROM ebbwatch.schema_migrations", ""},
 		attempt{Writer, "SELECT throwIf(count() != 1) FROM system.tables WHERE database = 'ebbwatch' AND name = 'schema_migrations'", ""},
 		attempt{Writer, "SELECT throwIf(count() != 1) FROM system.databases WHERE name = 'ebbwatch'", ""},
+		attempt{Writer, "SELECT count() FROM ebbwatch.runs", ""},
 		attempt{Writer, "SELECT count() FROM ebbwatch.reports", denied},
 		attempt{Writer, "INSERT INTO ebbwatch.schema_migrations VALUES (1)", denied},
 		attempt{Writer, "INSERT INTO ebbwatch.flows_1m VALUES (1)", denied},
