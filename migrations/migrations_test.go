@@ -2,10 +2,14 @@ package migrations
 
 import (
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
 )
+
+// comments matches steps that only comment, which can be repeated.
+var comments = regexp.MustCompile(`^ALTER TABLE [a-z_]+\s+(MODIFY COMMENT|COMMENT COLUMN IF EXISTS) `)
 
 func TestTheMigrationsOfThisBuildLoadInOrder(t *testing.T) {
 	all, err := All()
@@ -21,7 +25,7 @@ func TestTheMigrationsOfThisBuildLoadInOrder(t *testing.T) {
 				t.Errorf("%s step %d begins with %.40q", m.File, n+1, step)
 			}
 			// A file that failed in the middle runs again from its start.
-			if !strings.Contains(step, "IF NOT EXISTS") && !strings.Contains(step, "OR REPLACE") {
+			if !strings.Contains(step, "IF NOT EXISTS") && !strings.Contains(step, "OR REPLACE") && !comments.MatchString(step) {
 				t.Errorf("%s step %d cannot run twice: %.60q", m.File, n+1, step)
 			}
 		}

@@ -58,15 +58,13 @@ func columnsDocument(t *testing.T, b *bed) {
 			}
 			fmt.Fprintf(&text, "\n### %s\n\n%s\n", table.Name, table.Comment)
 			if part.head == "Views" {
-				var names []string
-				for _, c := range columns[table.Name] {
-					names = append(names, "`"+c.Name+"`")
-				}
-				if arguments[table.Name] != "" {
+				if arguments[table.Name] != "" { // ClickHouse does not know their columns
 					fmt.Fprintf(&text, "\n    SELECT * FROM %s%s\n", table.Name, arguments[table.Name])
+					continue
 				}
-				if len(names) > 0 { // ClickHouse does not know those of views with parameters
-					fmt.Fprintf(&text, "\n%s\n", strings.Join(names, ", "))
+				text.WriteString("\n| column | meaning |\n|---|---|\n")
+				for _, c := range columns[table.Name] {
+					fmt.Fprintf(&text, "| `%s` | %s |\n", c.Name, cell(c.Comment))
 				}
 				continue
 			}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -233,9 +235,25 @@ func comments(t *testing.T, b *bed) {
 		t.Errorf("tables and views without a comment: %s", got)
 	}
 	got = b.ch.Query(t, "SELECT table || '.' || name FROM system.columns WHERE comment = '' AND database = '"+b.conn.Database+
-		"' AND table NOT IN (SELECT name FROM system.tables WHERE engine IN ('View', 'MaterializedView') AND database = '"+b.conn.Database+"')")
+		"' AND table NOT IN (SELECT name FROM system.tables WHERE engine = 'MaterializedView' AND database = '"+b.conn.Database+"')")
 	if got != "" {
 		t.Errorf("columns without a comment: %s", got)
+	}
+	// ClickHouse keeps no columns of views with parameters: theirs are commented in
+	// the view that they repeat, or named in their own comment.
+	for view, values := range arguments {
+		head, err := b.ch.QueryIn(chtest.Reader, b.conn.Database, "SELECT * FROM "+view+values+" LIMIT 0 FORMAT TSVWithNames")
+		if err != nil || head == "" {
+			t.Fatalf("columns of %s: %q, %v", view, head, err)
+		}
+		known := b.ch.Query(t, "SELECT name FROM system.columns WHERE database = '"+b.conn.Database+"' AND match('"+view+"', '^' || table || '_(between|since|of)$')") +
+			" " + b.ch.Query(t, "SELECT comment FROM system.tables WHERE database = '"+b.conn.Database+"' AND name = '"+view+"'")
+		words := strings.FieldsFunc(known, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+		for column := range strings.FieldsSeq(head) {
+			if !slices.Contains(words, column) {
+				t.Errorf("nothing says what %s of %s is", column, view)
+			}
+		}
 	}
 	if got := b.ch.Query(t, "SELECT count() FROM system.columns WHERE database = '"+b.conn.Database+"'"); len(got) < 3 {
 		t.Errorf("system.columns shows %s columns: the test looks at nothing", got)
@@ -259,6 +277,23 @@ func writerLooks(t *testing.T, b *bed) {
 	}
 	if applied, err := writer.migrator(t, all).Run(t.Context()); err != nil || len(applied) != 0 {
 		t.Errorf("after the migration the writer applied %d: %v", len(applied), err)
+	}
+	// A table that no service may fill lacks a grant in internal/access.
+	for _, table := range strings.Fields(b.ch.Query(t, "SELECT name FROM system.tables WHERE engine LIKE '%MergeTree' AND name != 'schema_migrations' AND database = '"+b.conn.Database+
+		"' AND name NOT IN (SELECT extract(create_table_query, ' TO [a-z0-9_]+\\.([a-z0-9_]+)') FROM system.tables WHERE engine = 'MaterializedView' AND database = '"+b.conn.Database+"')")) {
+		fillers := 0
+		for _, user := range []string{chtest.Writer, chtest.Analyzer} {
+			granted, err := b.ch.QueryAs(user, "CHECK GRANT INSERT ON "+b.conn.Database+"."+table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if granted == "1" {
+				fillers++
+			}
+		}
+		if fillers != 1 {
+			t.Errorf("%d of writer and analyzer may insert into %s, want one: see writes and concludes in internal/access", fillers, table)
+		}
 	}
 }
 

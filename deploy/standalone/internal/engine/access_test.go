@@ -46,7 +46,7 @@ func startWithTables(t *testing.T) (Config, *datadir.Dir) {
 	_, stop := start(t, cfg, dir)
 	t.Cleanup(stop)
 	mustQuery(t, cfg, dir, Collector, "CREATE DATABASE ebbwatch")
-	for _, table := range []string{"flows", "coverage", "features", "sources", "findings", "incidents", "reports", "deliveries", "schema_migrations", "runs", "flows_1m"} {
+	for _, table := range []string{"flows", "coverage", "features", "sources", "refused_batches", "findings", "incidents", "reports", "deliveries", "schema_migrations", "runs", "flows_1m"} {
 		mustQuery(t, cfg, dir, Collector, "CREATE TABLE ebbwatch."+table+" (a UInt32) ENGINE = MergeTree ORDER BY a")
 	}
 	mustQuery(t, cfg, dir, Collector, "CREATE MATERIALIZED VIEW ebbwatch.flows_1m_mv TO ebbwatch.flows_1m AS SELECT a FROM ebbwatch.flows")
@@ -57,7 +57,7 @@ func startWithTables(t *testing.T) (Config, *datadir.Dir) {
 func TestServicesMayDoTheirJobAndNoMore(t *testing.T) {
 	cfg, dir := startWithTables(t)
 	outside := outsideQueries(port.Loopback(cfg.HTTPPort))
-	for _, table := range []string{"flows", "coverage", "features", "sources"} {
+	for _, table := range []string{"flows", "coverage", "features", "sources", "refused_batches"} {
 		try(t, cfg, dir,
 			attempt{Writer, "INSERT INTO ebbwatch." + table + " SETTINGS async_insert = 0, insert_deduplicate = 1 VALUES (1)", ""},
 			attempt{Analyzer, "INSERT INTO ebbwatch." + table + " VALUES (2)", denied})
