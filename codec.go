@@ -256,7 +256,9 @@ func (d *Decoder) Decode(message []byte, b *Batch) error {
 	case size > MaxBatchDecoded:
 		return fmt.Errorf("decode batch: %w: decompresses to %d bytes, at most %d", ErrInvalid, size, MaxBatchDecoded)
 	}
-	d.raw = slices.Grow(d.raw[:0], size+unpackAhead)
+	if cap(d.raw) < size+unpackAhead {
+		d.raw = make([]byte, size+unpackAhead)
+	}
 	raw, err := s2.Decode(d.raw[:size], message)
 	if err != nil {
 		return fmt.Errorf("decode batch: decompress: %w", err)
