@@ -74,6 +74,10 @@ const importPolicy = `
 	analyzer/internal/store -> analyzer/internal/detect/... analyzer/internal/incident
 	analyzer/internal/notify -> analyzer/internal/detect analyzer/internal/store
 	analyzer/internal/status -> analyzer/internal/human analyzer/internal/notify analyzer/internal/store
+	# A format of foreign files is a folder below the importer, which stores what they read.
+	collector/internal/importer/... -> collector/internal/importer
+	collector/internal/importer -> collector/internal/sink
+	collector/internal/importer/journal -> collector/internal/chconn
 	# A report is built from evidence, worded by a model, and verified.
 	analyzer/internal/report -> analyzer/internal/detect analyzer/internal/human analyzer/internal/incident analyzer/internal/verify
 	analyzer/internal/llm -> analyzer/internal/human analyzer/internal/report analyzer/internal/verify
@@ -107,7 +111,7 @@ const homePolicy = `
 	google.golang.org/protobuf -> .
 
 	github.com/ClickHouse/ch-go -> collector/internal/chconn collector/internal/sink collector/internal/stored
-	github.com/ClickHouse/clickhouse-go/v2 -> collector/internal/chconn collector/internal/schema analyzer/internal/store
+	github.com/ClickHouse/clickhouse-go/v2 -> collector/internal/chconn collector/internal/importer/journal collector/internal/schema analyzer/internal/store
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 

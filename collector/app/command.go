@@ -17,7 +17,7 @@ import (
 // Command returns the command tree of the collector.
 func Command() *cobra.Command {
 	root := &cobra.Command{Use: "collector", Short: "Move flow records from NATS into ClickHouse, each exactly once"}
-	root.AddCommand(run(), migrate(), dlq())
+	root.AddCommand(run(), migrate(), dlq(), ImportCommand(DefaultConfig, func(c Config) (Config, error) { return c, nil }, nil))
 	return root
 }
 

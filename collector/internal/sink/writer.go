@@ -104,11 +104,17 @@ func settings(token string) []ch.Setting {
 // ctx ends first, and then it is unknown whether they are: write the same block
 // under the same token again.
 func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
+	return w.WriteWithin(ctx, b, token, 0)
+}
+
+// WriteWithin is Write for a tool: it gives up when ClickHouse refuses an insert
+// for good, or takes none for as long as patience. 0 is Write's.
+func (w *Writer) WriteWithin(ctx context.Context, b *Block, token string, patience time.Duration) error {
 	for _, t := range b.tables() {
 		if t.rows == 0 {
 			continue
 		}
-		if err := w.repeat(ctx, t.name, t.input, token+":"+t.name); err != nil {
+		if err := w.repeat(ctx, t.name, t.input, token+":"+t.name, patience); err != nil {
 			return err
 		}
 		w.metrics.rows.WithLabelValues(t.name).Add(float64(t.rows))
@@ -117,8 +123,8 @@ func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
 	return nil
 }
 
-func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, token string) error {
-	pause := w.cfg.RetryMin
+func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, token string, patience time.Duration) error {
+	pause, began := w.cfg.RetryMin, time.Now()
 	for {
 		started := time.Now()
 		err := w.insert(ctx, table, input, token)
@@ -133,6 +139,9 @@ func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, to
 			return fmt.Errorf("insert into %s: %w", table, context.Cause(ctx))
 		}
 		c := classify(err)
+		if patience > 0 && (c == schema || time.Since(began) >= patience) {
+			return err
+		}
 		w.metrics.retries.WithLabelValues(c.String()).Inc()
 		w.report(c, table, err)
 		if c == schema {

@@ -18,8 +18,6 @@ import (
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/natsd"
-	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
-	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
@@ -44,12 +42,7 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	store := engine.New(cfg.ClickHouse, dir, log)
 
 	cfg.Collector.NATS = nats.Client()
-	cfg.Collector.ClickHouse.Address = port.Loopback(cfg.ClickHouse.TCPPort)
-	cfg.Collector.ClickHouse.Database = cfg.ClickHouse.Database()
-	cfg.Collector.ClickHouse.User = engine.Collector
-	cfg.Collector.ClickHouse.Password = password(dir, engine.Collector)
-	cfg.Collector.ClickHouse.InsertUser = engine.Writer
-	cfg.Collector.ClickHouse.InsertPassword = password(dir, engine.Writer)
+	connectStore(&cfg, dir.Path())
 	c, err := collector.New(cfg.Collector, log.With("part", "collector"))
 	if err != nil {
 		return nil, fmt.Errorf("collector: %w", err)
@@ -58,7 +51,7 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 	cfg.Analyzer.ClickHouse.Address = cfg.Collector.ClickHouse.Address
 	cfg.Analyzer.ClickHouse.Database = cfg.Collector.ClickHouse.Database
 	cfg.Analyzer.ClickHouse.User = engine.Analyzer
-	cfg.Analyzer.ClickHouse.Password = password(dir, engine.Analyzer)
+	cfg.Analyzer.ClickHouse.Password = password(dir.Path(), engine.Analyzer)
 	z, err := analyzer.New(cfg.Analyzer, log.With("part", "analyzer"))
 	if err != nil {
 		return nil, fmt.Errorf("analyzer: %w", err)
@@ -76,11 +69,6 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 		{name: "analyzer", run: z.Run, ready: healthy(cfg.Analyzer.Listen), limit: analyzerLimit},
 		{name: "agent", run: a.Run, ready: healthy(cfg.Agent.Listen), limit: agentLimit, drained: queueStored(cfg.Agent.NATS, log)},
 	}, nil
-}
-
-// password names the file that holds the password of a user of the engine.
-func password(dir *datadir.Dir, user string) config.Secret {
-	return config.Secret("file:" + dir.SecretPath(engine.SecretPrefix+user))
 }
 
 // closed returns the readiness of a part that closes c.

@@ -1,0 +1,37 @@
+package app
+
+import (
+	"github.com/spf13/cobra"
+
+	collector "github.com/ebbwatch/ebbwatch/collector/app"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
+	"github.com/ebbwatch/ebbwatch/internal/config"
+)
+
+// importCommand returns the command that stores foreign files in the store of a
+// running `ebbwatch up`.
+func importCommand() *cobra.Command {
+	return collector.ImportCommand(DefaultConfig, func(cfg Config) (collector.Config, error) {
+		connectStore(&cfg, cfg.DataDir)
+		return cfg.Collector, nil
+	}, func(cmd *cobra.Command) { addFlags(cmd, true) })
+}
+
+// connectStore tells the collector where the local ClickHouse is, whose data
+// folder is dir.
+func connectStore(cfg *Config, dir string) {
+	c := &cfg.Collector.ClickHouse
+	c.Address = port.Loopback(cfg.ClickHouse.TCPPort)
+	c.Database = cfg.ClickHouse.Database()
+	c.User = engine.Collector
+	c.Password = password(dir, engine.Collector)
+	c.InsertUser = engine.Writer
+	c.InsertPassword = password(dir, engine.Writer)
+}
+
+// password names the file that holds the password of a user of the engine.
+func password(dir, user string) config.Secret {
+	return config.Secret("file:" + datadir.SecretPath(dir, engine.SecretPrefix+user))
+}
