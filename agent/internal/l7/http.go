@@ -201,7 +201,7 @@ func (p *Parser) httpResponse(h *Hint, b []byte) {
 			}
 			status = status*10 + int(c-'0')
 		}
-		if !httpVersion(b[:8]) || b[8] != ' ' || len(b) > 12 && b[12] != ' ' && b[12] != '\r' && b[12] != '\n' || status < 100 || status > 599 {
+		if !httpVersion(b[:8]) || b[8] != ' ' || len(b) > 12 && b[12] != ' ' && b[12] != '\r' && b[12] != '\n' || status < 100 {
 			h.blame(AppHTTP, FlawMalformed)
 			return
 		}

@@ -461,6 +461,9 @@ func onLinks() []onLink {
 			return append([]byte(head), proto...)
 		}
 	}
+	wireless := func(typ uint16) []byte { // from the distribution system, LLC, SNAP
+		return slices.Concat([]byte{0x08, 0x02}, make([]byte, 22), ct.BE(0xaaaa, 0x0300, 0), ct.BE(typ))
+	}
 	return []onLink{
 		{name: "raw IP", link: linkRaw, header: ipOnly},
 		{name: "loopback, little endian", link: linkNull, header: family(binary.LittleEndian, 30)},
@@ -476,6 +479,10 @@ func onLinks() []onLink {
 		{name: "PPP in HDLC-like framing", link: linkPPP, header: ppp("\xff\x03")},
 		{name: "PPP on a serial line", link: linkPPPSerial, header: ppp("\xff\x03")},
 		{name: "PPP with direction", link: linkPPPDir, header: ppp("\x01\xff\x03")},
+		{name: "802.11", link: link80211, header: wireless},
+		{name: "802.11 with radiotap", link: linkRadiotap, header: func(typ uint16) []byte {
+			return append([]byte{0, 0, 9, 0, 2, 0, 0, 0, 0}, wireless(typ)...)
+		}},
 		{name: "Cisco HDLC", link: linkCiscoHDLC, header: func(typ uint16) []byte { return ct.BE(0x0f00, typ) }},
 	}
 }

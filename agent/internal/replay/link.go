@@ -17,11 +17,14 @@ const (
 	linkPPPEther    = 51
 	linkRaw         = 101
 	linkCiscoHDLC   = 104
+	link80211       = 105
 	linkLoop        = 108
 	linkCooked      = 113
+	linkRadiotap    = 127
 	linkPPPDir      = 204
 	linkIPv4        = 228
 	linkIPv6        = 229
+	linkNFLog       = 239
 	linkCooked2     = 276
 	etherHeaderSize = 14
 )
@@ -38,7 +41,7 @@ const (
 type linkError struct{ link uint16 }
 
 func (e *linkError) Error() string {
-	return fmt.Sprintf("link type %d is not known: want Ethernet, raw IP, BSD loopback, Linux cooked, PPP or Cisco HDLC", e.link)
+	return fmt.Sprintf("link type %d is not known: want Ethernet, raw IP, BSD loopback, Linux cooked, PPP, Cisco HDLC, 802.11 or NFLOG", e.link)
 }
 
 // framer gives frames of every link type the header that the datapath knows.
@@ -83,6 +86,12 @@ func network(link uint16, data []byte) (proto uint16, payload []byte, err error)
 		proto, payload = word(data, 0, 20)
 	case linkCiscoHDLC:
 		proto, payload = word(data, 2, 4)
+	case link80211:
+		proto, payload = wireless(data)
+	case linkRadiotap:
+		proto, payload = radiotap(data)
+	case linkNFLog:
+		proto, payload = nflog(data)
 	case linkPPP, linkPPPSerial:
 		proto, payload = ppp(data)
 	case linkPPPDir:
@@ -172,4 +181,95 @@ func ppp(data []byte) (uint16, []byte) {
 		return etherIPv6, data
 	}
 	return etherNone, data
+}
+
+// wireless reads a frame of IEEE 802.11 (IEEE 802.11-2020, 9.2 and 9.3.2). Only
+// data in the clear has an ethertype; those of a block of several frames (A-MSDU)
+// are not taken apart.
+func wireless(data []byte) (uint16, []byte) {
+	const (
+		ends    = 0x03 // flags: to and from the distribution system, with a fourth address
+		secret  = 0x40 // flags: protected
+		order   = 0x80 // flags: HT control follows, with quality of service
+		several = 0x80 // in the QoS control: A-MSDU
+	)
+	if len(data) < 24 || data[0]&0x0f != 0x08 || data[0]&0x40 != 0 || data[1]&secret != 0 || data[22]&0x0f != 0 {
+		return etherNone, nil // cut, no data frame, without data, secret, or a later fragment
+	}
+	size := 24
+	if data[1]&ends == ends {
+		size += 6
+	}
+	if data[0]&0x80 != 0 { // quality of service
+		if len(data) < size+2 || data[size]&several != 0 {
+			return etherNone, nil
+		}
+		size += 2
+		if data[1]&order != 0 {
+			size += 4
+		}
+	}
+	const llc = "\xaa\xaa\x03\x00\x00\x00" // RFC 1042
+	if len(data) < size+len(llc) || string(data[size:size+len(llc)]) != llc {
+		return etherNone, nil
+	}
+	return word(data[size:], len(llc), len(llc)+2)
+}
+
+// radiotap reads what a card told of a frame of 802.11 (radiotap.org), and the frame.
+func radiotap(data []byte) (uint16, []byte) {
+	const (
+		flags  = 1 << 1  // the second field is there
+		mac    = 1 << 0  // the first is, of 8 bytes
+		more   = 1 << 31 // another word of what is there follows
+		padded = 0x20    // flags: the header of 802.11 is padded to 4 bytes
+	)
+	if len(data) < 8 || data[0] != 0 {
+		return etherNone, nil
+	}
+	size := int(binary.LittleEndian.Uint16(data[2:]))
+	if size < 8 || size > len(data) {
+		return etherNone, nil
+	}
+	there := binary.LittleEndian.Uint32(data[4:])
+	at := 8
+	for word := there; word&more != 0; at += 4 {
+		if at+4 > size {
+			return etherNone, nil
+		}
+		word = binary.LittleEndian.Uint32(data[at:])
+	}
+	if there&mac != 0 {
+		at = (at+7)&^7 + 8
+	}
+	if there&flags != 0 && (at >= size || data[at]&padded != 0) {
+		return etherNone, nil
+	}
+	return wireless(data[size:])
+}
+
+// nflog reads what netfilter logged: attributes in the byte order of the
+// capturing host, of which one is the packet (LINKTYPE_NFLOG).
+func nflog(data []byte) (uint16, []byte) {
+	const head, packet = 4, 9 // bytes of an attribute's length and type; the type
+	if len(data) < 4+head || data[1] != 0 {
+		return etherNone, nil
+	}
+	data = data[4:]
+	var order binary.ByteOrder = binary.LittleEndian
+	if int(order.Uint16(data)) > len(data) { // so short a length is a high one the other way round
+		order = binary.BigEndian
+	}
+	for len(data) >= head {
+		size := int(order.Uint16(data))
+		if size < head {
+			break
+		}
+		if order.Uint16(data[2:]) == packet {
+			data = data[head:min(size, len(data))]
+			return version(data), data
+		}
+		data = data[min((size+3)&^3, len(data)):]
+	}
+	return etherNone, nil
 }

@@ -52,6 +52,31 @@ func TestFramesOfEveryLinkTypeGetAnEthernetHeader(t *testing.T) {
 		"PPP with a direction":                 {204, "01 ff03 0021 4500", "0800 4500"},
 		"PPPoE session":                        {51, "1100 0001 0003 0021 4500", "0800 4500"},
 		"PPPoE session, cut":                   {51, "1100", "ffff"},
+		"802.11 from the distribution system":  {105, "0802 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "0800 4500"},
+		"802.11 between stations":              {105, "0800 0000 010203040506 010203040506 010203040506 1000 aaaa03000000 86dd 6000", "86dd 6000"},
+		"802.11 with four addresses":           {105, "0803 0000 010203040506 010203040506 010203040506 0000 010203040506 aaaa03000000 0800 4500", "0800 4500"},
+		"802.11 with quality of service":       {105, "8801 0000 010203040506 010203040506 010203040506 0000 0000 aaaa03000000 0800 4500", "0800 4500"},
+		"802.11 with HT control":               {105, "8881 0000 010203040506 010203040506 010203040506 0000 0000 01020304 aaaa03000000 0800 4500", "0800 4500"},
+		"802.11, encrypted":                    {105, "0841 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "ffff"},
+		"802.11, a later fragment":             {105, "0801 0000 010203040506 010203040506 010203040506 0100 aaaa03000000 0800 4500", "ffff"},
+		"802.11, several in one":               {105, "8801 0000 010203040506 010203040506 010203040506 0000 8000 aaaa03000000 0800 4500", "ffff"},
+		"802.11 without data":                  {105, "4801 0000 010203040506 010203040506 010203040506 0000", "ffff"},
+		"802.11, a beacon":                     {105, "8000 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "ffff"},
+		"802.11 with another link control":     {105, "0801 0000 010203040506 010203040506 010203040506 0000 424203000000 0800 4500", "ffff"},
+		"802.11, cut":                          {105, "0801 0000", "ffff"},
+		"802.11 cut before its control":        {105, "8801 0000 010203040506 010203040506 010203040506 0000 00", "ffff"},
+		"radiotap":                             {127, "0000 0800 00000000 0801 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "0800 4500"},
+		"radiotap with more words":             {127, "0000 1000 00000080 00000000 00000000 0801 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "0800 4500"},
+		"radiotap that says padded":            {127, "0000 0900 02000000 20 0801 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "ffff"},
+		"radiotap behind a time, not padded":   {127, "0000 1100 03000000 0102030405060708 00 0801 0000 010203040506 010203040506 010203040506 0000 aaaa03000000 0800 4500", "0800 4500"},
+		"radiotap longer than the frame":       {127, "0000 ff00 00000000", "ffff"},
+		"radiotap without end of its words":    {127, "0000 0c00 00000080 00000080", "ffff"},
+		"radiotap, cut":                        {127, "0000 08", "ffff"},
+		"NFLOG":                                {239, "0200 0000 0800 0100 08000000 0600 0900 4500", "0800 4500"},
+		"NFLOG of a big-endian host":           {239, "0a00 0000 0008 0001 86dd0000 0006 0009 6000", "86dd 6000"},
+		"NFLOG without a packet":               {239, "0200 0000 0800 0100 08000000", "ffff"},
+		"NFLOG whose length lies":              {239, "0200 0000 0000 0900 4500", "ffff"},
+		"NFLOG, cut":                           {239, "0200", "ffff"},
 		"PPP whose protocol byte stands alone": {9, "21", "ffff"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -80,9 +105,9 @@ func TestLongFramesAreCutToWhatATestRunTakes(t *testing.T) {
 
 func TestAnUnknownLinkTypeIsNamed(t *testing.T) {
 	var f framer
-	_, err := f.ethernet(105, make([]byte, 60))
-	if unknown := (*linkError)(nil); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "link type 105") {
-		t.Errorf("error %v, want one about link type 105", err)
+	_, err := f.ethernet(147, make([]byte, 60))
+	if unknown := (*linkError)(nil); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "link type 147") {
+		t.Errorf("error %v, want one about link type 147", err)
 	}
 }
 

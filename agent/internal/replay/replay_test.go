@@ -247,14 +247,14 @@ func TestAnUnknownLinkTypeEndsTheReplayAndNamesThePacket(t *testing.T) {
 	g := &ct.NG{Order: little}
 	g.Section()
 	g.Interface(linkEthernet, 0)
-	g.Interface(105, 0)
+	g.Interface(147, 0)
 	g.Enhanced(0, 1, at(0, segment(false, ct.SYN)))
 	g.Enhanced(1, 2, ct.Packet{Data: make([]byte, 30), Length: 90})
 	g.Enhanced(0, 3, at(0, segment(true, ct.ACK)))
 	file := g.Bytes()
 	flows, totals, err := setup{files: [][]byte{file}}.run(t)
 	var where *capture.Error
-	if !errors.As(err, &where) || where.Packet != 2 || !strings.Contains(err.Error(), "link type 105 is not known") {
+	if !errors.As(err, &where) || where.Packet != 2 || !strings.Contains(err.Error(), "link type 147 is not known") {
 		t.Errorf("error %v, want one about packet 2", err)
 	}
 	if len(flows) != 1 || totals.Seen != (Count{2, 144}) || totals.Refused.Reasons[reasonLink] != 1 {
