@@ -13,6 +13,9 @@ scripts/setup-clickhouse.sh >/dev/null
 make --no-print-directory build
 
 step "test"
+# Tests start themselves again many times, and by default each such process
+# waits a second at its end for the race detector.
+export GORACE=atexit_sleep_ms=20
 # At the top, ./... would be the root module alone; work is all of them.
 timeout --foreground 1800 go test -race -timeout 15m work
 step "chaos"

@@ -254,7 +254,7 @@ func start(t testing.TB, name, role, to string, change func(*exec.Cmd)) *actor {
 	path := filepath.Join(t.TempDir(), name)
 	must(t, os.Symlink(binary, path))
 	cmd := exec.Command(path)
-	cmd.Env = []string{roleVariable + "=" + role, toVariable + "=" + to}
+	cmd.Env = []string{"GORACE=" + os.Getenv("GORACE"), roleVariable + "=" + role, toVariable + "=" + to}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if change != nil {
