@@ -77,6 +77,8 @@ func (Config) Preset() map[string]string {
 		"agent.nats": connects, "collector.nats": connects, "analyzer.nats": connects,
 		"agent.drop_privileges": shares, "agent.memory_limit": shares,
 	}
+	preset["collector.clickhouse.insert_user"] = connects
+	preset["collector.clickhouse.insert_password"] = connects
 	for _, part := range []string{"collector", "analyzer"} {
 		for _, key := range []string{"address", "database", "user", "password"} {
 			preset[part+".clickhouse."+key] = connects
