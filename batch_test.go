@@ -77,8 +77,7 @@ func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
 	if err := b.Validate(); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a longer column start gives %v", err)
 	}
-	cols := new(Batch).columns()
-	for i := range cols {
+	for i := range new(Batch).columns() {
 		b := goldenBatch()
 		c := b.columns()[i]
 		if err := c.unpack(nil, b.Len()+1); err != nil {

@@ -79,7 +79,7 @@ func (c checker) check(t reflect.Type, node ast.Node, key string) error {
 	case ast.NullType:
 		return refuse("has no value: write one, or leave the key out")
 	}
-	if want := leaf(t, node); want != errNoLeaf {
+	if want := leaf(t, node); !errors.Is(want, errNoLeaf) {
 		if want != nil {
 			return refuse("%w", want)
 		}

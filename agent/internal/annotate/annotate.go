@@ -225,15 +225,15 @@ func (a *Annotator) Annotate(r *conn.Record) {
 
 // take returns what the conversation lost, for its record: it is in one only,
 // though a conversation on several paths has several.
-func (a *Annotator) take(k flowbpf.Key) (sum trace.Loss, any bool) {
+func (a *Annotator) take(k flowbpf.Key) (sum trace.Loss, some bool) {
 	for _, unplaced := range [...]bool{false, true} {
 		name := trace.Key{Key: k, Unplaced: unplaced}
 		if loss, ok := a.losses[name]; ok {
-			sum, any = together(sum, loss), true
+			sum, some = together(sum, loss), true
 			delete(a.losses, name)
 		}
 	}
-	return sum, any
+	return sum, some
 }
 
 // suffer puts the losses of k into a record. What a socket says that it sent

@@ -12,7 +12,7 @@ import (
 	"github.com/ebbwatch/ebbwatch"
 )
 
-// ReplayHeader, "1", marks a batch that comes from the dead letters: whoever
+// ReplayHeader with the value "1" marks a batch that comes from the dead letters: whoever
 // stores it removes its letter.
 const ReplayHeader = "Ebbwatch-Replay"
 

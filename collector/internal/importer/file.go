@@ -89,7 +89,7 @@ func (l *Lines) Peek(n int) []byte {
 }
 
 // Next returns the next line without its end, valid until the next call. It
-// returns io.EOF after the last, and a *Reject for one that is too long.
+// returns io.EOF after the last, and a *RejectError for one that is too long.
 func (l *Lines) Next() ([]byte, error) {
 	l.number++
 	part, err := l.reader.ReadSlice('\n')
@@ -112,7 +112,7 @@ func (l *Lines) Next() ([]byte, error) {
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("line %d: %w: the file is damaged or cut off", l.number, err)
 	case tooLong:
-		return nil, &Reject{Line: l.number, Reason: ReasonLong, Detail: fmt.Sprintf("more than %d bytes", MaxLine), Text: l.line}
+		return nil, &RejectError{Line: l.number, Reason: ReasonLong, Detail: fmt.Sprintf("more than %d bytes", MaxLine), Text: l.line}
 	case len(l.line) == 0:
 		return nil, io.EOF
 	}

@@ -73,7 +73,7 @@ func TestABombTakesBoundedMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err = l.Next()
 	runtime.ReadMemStats(&after)
-	var reject *Reject
+	var reject *RejectError
 	if !errors.As(err, &reject) || reject.Reason != ReasonLong || len(reject.Text) != MaxLine {
 		t.Errorf("the long line: %v", err)
 	}

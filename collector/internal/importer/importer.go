@@ -36,7 +36,7 @@ type Source interface {
 // Reader reads the records of one file.
 type Reader interface {
 	// Read replaces f with the next record. It returns io.EOF after the last, and
-	// a *Reject for what holds no record, which the next call passes over. After
+	// a *RejectError for what holds no record, which the next call passes over. After
 	// any other error the file cannot be read on.
 	Read(f *ebbwatch.Flow) error
 	Close() error
@@ -214,7 +214,7 @@ func (m *Importer) survey(ctx context.Context) ([]*file, error) {
 		if f.digest, f.size, err = Digest(ctx, path); err != nil {
 			return nil, err
 		}
-		err = m.each(ctx, i, true, func(flow *ebbwatch.Flow, reject *Reject) error {
+		err = m.each(ctx, i, true, func(flow *ebbwatch.Flow, reject *RejectError) error {
 			if reject != nil {
 				return nil // counted when it is stored
 			}
@@ -238,7 +238,7 @@ func (m *Importer) survey(ctx context.Context) ([]*file, error) {
 }
 
 // each calls visit for every record and every reject of a file.
-func (m *Importer) each(ctx context.Context, i int, survey bool, visit func(*ebbwatch.Flow, *Reject) error) (err error) {
+func (m *Importer) each(ctx context.Context, i int, survey bool, visit func(*ebbwatch.Flow, *RejectError) error) (err error) {
 	r, err := m.Source.Open(ctx, i, survey)
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func (m *Importer) each(ctx context.Context, i int, survey bool, visit func(*ebb
 	var f ebbwatch.Flow
 	for {
 		err := r.Read(&f)
-		var reject *Reject
+		var reject *RejectError
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil

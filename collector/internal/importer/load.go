@@ -88,7 +88,7 @@ func (m *Importer) load(ctx context.Context, i int, f *file, s *Summary, progres
 			return err
 		}
 	}
-	err := m.each(ctx, i, false, func(flow *ebbwatch.Flow, reject *Reject) error {
+	err := m.each(ctx, i, false, func(flow *ebbwatch.Flow, reject *RejectError) error {
 		if reject != nil {
 			if l.number < l.from { // told when that block was stored
 				return nil

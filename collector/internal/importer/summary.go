@@ -63,18 +63,20 @@ type Example struct {
 // maxExamples is how many rejected lines a summary shows.
 const maxExamples = 10
 
-// Reject is the error for a line that holds no record.
-type Reject struct {
+// RejectError is the error for a line that holds no record.
+type RejectError struct {
 	Line   int64  // from 1
 	Reason string // one of a few
 	Detail string
 	Text   []byte // the line, or what was read of it; valid until the next Read
 }
 
-func (r *Reject) Error() string { return fmt.Sprintf("line %d: %s: %s", r.Line, r.Reason, r.Detail) }
+func (r *RejectError) Error() string {
+	return fmt.Sprintf("line %d: %s: %s", r.Line, r.Reason, r.Detail)
+}
 
 // reject counts r, shows it if it is among the first, and writes its line to rejects.
-func (s *Summary) reject(file string, r *Reject, rejects io.Writer) error {
+func (s *Summary) reject(file string, r *RejectError, rejects io.Writer) error {
 	s.Rejected[r.Reason]++
 	if len(s.Examples) < maxExamples {
 		s.Examples = append(s.Examples, Example{File: file, Line: r.Line, Reason: r.Reason, Detail: r.Detail})

@@ -242,7 +242,7 @@ func (r *reader) Read(f *ebbwatch.Flow) error {
 			reason, err = reasonMiss, w.finish()
 		}
 		if err != nil {
-			return &importer.Reject{Line: r.lines.Number(), Reason: reason, Detail: err.Error(), Text: line}
+			return &importer.RejectError{Line: r.lines.Number(), Reason: reason, Detail: err.Error(), Text: line}
 		}
 		*f = w.Flow
 		return nil

@@ -82,7 +82,7 @@ func TestBadValuesAreRejectedByReason(t *testing.T) {
 			t.Fatal(err)
 		}
 		var f ebbwatch.Flow
-		var reject *importer.Reject
+		var reject *importer.RejectError
 		if err := r.Read(&f); !errors.As(err, &reject) || reject.Reason != want || reject.Line != 1 {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
@@ -102,7 +102,7 @@ func FuzzRead(f *testing.F) {
 		for b.Len() < 100 {
 			var flow ebbwatch.Flow
 			err := r.Read(&flow)
-			var reject *importer.Reject
+			var reject *importer.RejectError
 			if errors.As(err, &reject) {
 				continue
 			}

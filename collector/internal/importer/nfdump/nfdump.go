@@ -52,7 +52,7 @@ func New(paths []string) (*Source, error) {
 		}
 	}
 	if len(s.paths) == 0 {
-		return nil, fmt.Errorf("no file of nfcapd in %s: their names begin with nfcapd.", strings.Join(paths, ", "))
+		return nil, fmt.Errorf("no file of nfcapd in %s: their names begin with 'nfcapd.'", strings.Join(paths, ", "))
 	}
 	if s.command, err = exec.LookPath("nfdump"); err != nil {
 		return nil, errors.New("the program nfdump is not installed, which reads these files: apt-get install nfdump, dnf install nfdump, or build https://github.com/phaag/nfdump")
@@ -107,8 +107,8 @@ func (s *Source) start(ctx context.Context, path string, flags ...string) (*read
 		path = "./" + path // no flag of nfdump
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, s.command, append([]string{"-r", path, "-o", "csv"}, flags...)...)
-	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C") // its times are local ones
+	cmd := exec.CommandContext(ctx, s.command, append([]string{"-r", path, "-o", "csv"}, flags...)...) //nolint:gosec // found on PATH, as documented
+	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")                                               // its times are local ones
 	r := &reader{cmd: cmd, cancel: cancel}
 	cmd.Stderr = &r.stderr
 	out, err := cmd.StdoutPipe()
@@ -237,7 +237,7 @@ func (r *reader) Read(f *ebbwatch.Flow) error {
 	}
 	values := strings.Split(line, ",")
 	if reason, detail := r.flow(values, f); reason != "" {
-		return &importer.Reject{Line: r.number, Reason: reason, Detail: detail, Text: []byte(line)}
+		return &importer.RejectError{Line: r.number, Reason: reason, Detail: detail, Text: []byte(line)}
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (s *stream) advance() error {
 			s.open, s.paths = l, s.paths[1:]
 		}
 		r, _, err := s.open.next()
-		var reject *importer.Reject
+		var reject *importer.RejectError
 		switch {
 		case errors.Is(err, io.EOF):
 			if err := s.close(); err != nil {

@@ -120,7 +120,7 @@ func (l *lines) next() (*record, []byte, error) {
 }
 
 func (l *lines) bad(line []byte, reason, detail string) error {
-	return &importer.Reject{Line: l.Number(), Reason: reason, Detail: detail, Text: line}
+	return &importer.RejectError{Line: l.Number(), Reason: reason, Detail: detail, Text: line}
 }
 
 // header reads a line that begins with #. Logs that were put together have

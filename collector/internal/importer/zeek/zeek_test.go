@@ -32,7 +32,7 @@ func all(t *testing.T, s *Source) (flows []ebbwatch.Flow, rejects []string) {
 		for {
 			var f ebbwatch.Flow
 			err := r.Read(&f)
-			var reject *importer.Reject
+			var reject *importer.RejectError
 			switch {
 			case errors.Is(err, io.EOF):
 			case errors.As(err, &reject):
@@ -290,7 +290,7 @@ func FuzzLines(f *testing.F) {
 		b.Agent, b.Boot, b.Time = "a", strings.Repeat("0", 36), time.Unix(0, 0)
 		for {
 			r, _, err := l.next()
-			var reject *importer.Reject
+			var reject *importer.RejectError
 			if errors.As(err, &reject) {
 				continue
 			}
