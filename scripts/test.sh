@@ -8,7 +8,7 @@ started=$SECONDS
 step() { echo "== $* (at $((SECONDS - started)) s)" >&2; }
 
 step "set up"
-scripts/setup-packages.sh nmap:nmap hping3:hping3 iperf3:iperf3 ip:iproute2 ping:iputils-ping gcc:gcc tshark:tshark
+scripts/setup-packages.sh nmap:nmap hping3:hping3 iperf3:iperf3 ip:iproute2 ping:iputils-ping gcc:gcc tshark:tshark nfdump:nfdump
 scripts/setup-clickhouse.sh >/dev/null
 make --no-print-directory build
 
