@@ -9,8 +9,8 @@
 /*
  * What the headers tell of a TCP connection's health, in both directions and of
  * forwarded traffic too. An entry belongs to one CPU and one interval: what
- * another CPU saw is not compared, so a retransmission can be missed, never
- * invented. Of local sockets, tracepoints and the sockets themselves know better.
+ * another CPU saw is not compared, so a retransmission can be missed, and hardly
+ * ever invented (below). Of local sockets, tracepoints and the sockets themselves know better.
  */
 
 /* The largest window (RFC 7323, 2.3): nothing is sent again from further back. */
