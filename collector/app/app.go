@@ -94,7 +94,7 @@ func (a *App) migrate(ctx context.Context, js jetstream.JetStream) error {
 	for pause := 500 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
 		applied, err := m.Run(ctx)
 		if err == nil {
-			a.log.Info("schema is up to date", "database", a.cfg.ClickHouse.Database, "applied", len(applied))
+			a.log.Info("schema is up to date", "database", a.cfg.ClickHouse.Database, "applied", len(applied.Migrations), "changed", applied.Changes)
 			return nil
 		}
 		if schema.Permanent(err) || ctx.Err() != nil {
@@ -119,7 +119,7 @@ func (a *App) migrator(js jetstream.JetStream) (*schema.Migrator, error) {
 		host = "unknown host"
 	}
 	lock := &schema.KVLock{JS: js, Holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), TTL: 30 * time.Second, Log: a.log}
-	return &schema.Migrator{ClickHouse: a.cfg.ClickHouse, Migrations: all, Lock: lock, Log: a.log, By: "ebbwatch-collector " + cli.Version()}, nil
+	return &schema.Migrator{ClickHouse: a.cfg.ClickHouse, Store: &a.cfg.Store, Migrations: all, Lock: lock, Log: a.log, By: "ebbwatch-collector " + cli.Version()}, nil
 }
 
 func (a *App) checks(conn *nats.Conn) map[string]ops.Check {

@@ -126,6 +126,7 @@ func deadLetters(t *testing.T, ch *chtest.Server) {
 func manyDays(t *testing.T, ch *chtest.Server) {
 	b := newBed(t, ch)
 	b.cfg.Ingest.MaxAge, b.cfg.Ingest.MaxAhead = 89*24*time.Hour, 24*time.Hour
+	b.cfg.Store.RetentionDays.Flows, b.cfg.Store.RetentionDays.Coverage = 90, 90
 	b.run()
 	now := time.Now()
 	batch := b.envelope("web-1")

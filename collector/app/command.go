@@ -57,14 +57,14 @@ func migrate() *cobra.Command {
 				return err
 			}
 			applied, err := m.Run(ctx)
-			for _, one := range applied {
+			for _, one := range applied.Migrations {
 				fmt.Fprintf(cmd.OutOrStdout(), "applied %s (%d steps)\n", one.File, len(one.Steps))
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "database %s at %s is up to date: %d applied now, %d in all\n",
-				cfg.ClickHouse.Database, cfg.ClickHouse.Address, len(applied), len(m.Migrations))
+			fmt.Fprintf(cmd.OutOrStdout(), "database %s at %s is up to date: %d applied now, %d in all; %d changes of time to live and indices\n",
+				cfg.ClickHouse.Database, cfg.ClickHouse.Address, len(applied.Migrations), len(m.Migrations), applied.Changes)
 			return nil
 		},
 	}.Command()

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,17 @@ func TestConfiguration(t *testing.T) {
 		"an address without a port is refused":    {"clickhouse:\n  address: host\n", "clickhouse.address"},
 		"an unknown compression is refused":       {"clickhouse:\n  compression: best\n", "clickhouse.compression"},
 		"a wrong retry is refused":                {"insert:\n  retry_min: 1h\n", "insert.retry_min"},
+		"a retention below the age is refused":    {"store:\n  retention_days:\n    flows: 6\n", "store.retention_days.flows"},
+		"an age above the retention is refused":   {"ingest:\n  max_age: 192h\nstore:\n  retention_days:\n    flows: 8\n", "store.retention_days.coverage"},
+		"a retention that is not ours is free":    {"ingest:\n  max_age: 192h\nstore:\n  retention_days: {flows: 0, coverage: 0, runs: 0}\n", ""},
+		"a short memory of runs is refused":       {"store:\n  retention_days: {runs: 6}\n", "store.retention_days.runs"},
+		"an endless retention is refused":         {"store:\n  retention_days: {reports: 40000}\n", "store.retention_days.reports"},
+		"an unknown table is refused":             {"store:\n  retention_days: {flow: 9}\n", "store.retention_days.flow"},
+		"no index is a choice":                    {"store:\n  indices: []\n", ""},
+		"an index without a type is refused":      {"store:\n  indices: [{table: flows, name: a, expression: src_ip, granularity: 1}]\n", "store.indices[0]"},
+		"an index without granules is refused":    {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: minmax}]\n", "store.indices[0]"},
+		"statements in a type are refused":        {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: 'minmax, DROP COLUMN agent', granularity: 1}]\n", "store.indices[0]"},
+		"one name twice is refused":               {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: minmax, granularity: 1}, {table: flows, name: a, expression: dst_ip, type: minmax, granularity: 1}]\n", "store.indices[1]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "collector.yaml")
@@ -71,7 +83,7 @@ func TestADumpedConfigurationLoadsAndHidesThePassword(t *testing.T) {
 	if err := config.Load(&again, file, nil); err != nil {
 		t.Error(err)
 	}
-	if again != cfg {
+	if !reflect.DeepEqual(again, cfg) {
 		t.Errorf("the dump loads as %+v, want %+v", again, cfg)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
@@ -15,6 +16,7 @@ import (
 type Config struct {
 	NATS       natsconn.Config `yaml:"nats"`
 	ClickHouse chconn.Config   `yaml:"clickhouse"`
+	Store      schema.Config   `yaml:"store"`
 	Listen     string          `yaml:"listen"` // host:port of /metrics and /healthz, "" for none
 	Streams    consume.Config  `yaml:"streams"`
 	Ingest     ingest.Config   `yaml:"ingest"`
@@ -25,7 +27,7 @@ type Config struct {
 // ClickHouse run on this host.
 func DefaultConfig() Config {
 	return Config{
-		NATS: natsconn.DefaultConfig(), ClickHouse: chconn.DefaultConfig(), Listen: "127.0.0.1:8462",
+		NATS: natsconn.DefaultConfig(), ClickHouse: chconn.DefaultConfig(), Store: schema.DefaultConfig(), Listen: "127.0.0.1:8462",
 		Streams: consume.DefaultConfig(), Ingest: ingest.DefaultConfig(), Insert: sink.DefaultConfig(),
 	}
 }
@@ -43,5 +45,5 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return c.Store.Validate(c.Ingest.MaxAge)
 }

@@ -60,7 +60,10 @@ func Roles(databases []string, queryBytes int64) []Role {
 		Name: Owner, Why: "makes and migrates the tables",
 		Grants: []string{"SELECT ON system.*"},
 	}
-	writer := Role{Name: Writer, Why: "inserts what agents tell, and sees whether the tables are those of its build: the collector"}
+	writer := Role{
+		Name: Writer, Why: "inserts what agents tell, and sees whether the tables are those of its build and configuration: the collector",
+		Grants: []string{"SELECT ON system.data_skipping_indices"}, // of what it may see anyway
+	}
 	analyst := Role{Name: Analyst, Why: "reads everything and inserts what it concludes: the analyzer"}
 	reader := Role{
 		Name: Reader, Why: "reads within limits: people, Grafana, scripts",

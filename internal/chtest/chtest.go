@@ -36,7 +36,7 @@ const exitNoEngine = 4
 const (
 	startTimeout = 60 * time.Second
 	stopTimeout  = 10 * time.Second
-	databases    = 16
+	databases    = 32
 )
 
 // Server is a running ClickHouse.
@@ -77,7 +77,7 @@ func Start(t testing.TB) *Server {
 }
 
 // NewDatabase creates a database that no other caller of s has and returns its
-// name. There are 15.
+// name. There are 31.
 func (s *Server) NewDatabase(t testing.TB) string {
 	t.Helper()
 	s.mu.Lock()

@@ -26,8 +26,8 @@ type Config struct {
 	BlockBytes    int           `yaml:"block_bytes"`    // of the rows in memory, and of the batches as received
 	BlockAge      time.Duration `yaml:"block_age"`      // from its first batch
 	// MaxAhead and MaxAge bound the times in a batch around the time at which NATS
-	// stored it; what lies outside goes to the dead letters. MaxAge should not
-	// exceed the time to live of the table flows.
+	// stored it; what lies outside goes to the dead letters. Rows of flows and
+	// coverage must be kept for MaxAge at least (store.retention_days).
 	MaxAhead time.Duration `yaml:"max_ahead"`
 	MaxAge   time.Duration `yaml:"max_age"`
 	// DrainTimeout bounds how long a stop waits for what was read to be stored.

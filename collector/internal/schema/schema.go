@@ -1,6 +1,6 @@
 // Package schema brings a ClickHouse database to the schema of this build:
 // forward only, checked against what was applied before, one collector at a
-// time.
+// time. Then it brings time to live and indices to the configuration.
 package schema
 
 import (
@@ -37,45 +37,65 @@ type Locker interface {
 // Migrator applies migrations to one database.
 type Migrator struct {
 	ClickHouse chconn.Config
+	Store      *Config // how tables are to be; nil: as the migrations make them, or as they are
 	Migrations []migrations.Migration
 	Lock       Locker
 	Log        *slog.Logger
 	By         string // who applies, noted in schema_migrations: the build
 }
 
-// Run creates the database if needed, applies what it lacks, and returns that.
-// What it applied before an error stays applied; a file that failed in the
-// middle is repeated from its start by the next run.
-func (m *Migrator) Run(ctx context.Context) ([]migrations.Migration, error) {
+// Applied is what a run did.
+type Applied struct {
+	Migrations []migrations.Migration
+	Changes    int // statements that brought tables to the configuration
+}
+
+// Run creates the database if needed, applies what it lacks, brings its tables to
+// the configuration, and returns what it did. What it applied before an error
+// stays applied; a file that failed in the middle is repeated from its start by
+// the next run.
+func (m *Migrator) Run(ctx context.Context) (Applied, error) {
 	if err := m.createDatabase(ctx); err != nil {
-		return nil, err
+		return Applied{}, err
 	}
 	db, err := m.ClickHouse.Open(m.ClickHouse.Database)
 	if err != nil {
-		return nil, err
+		return Applied{}, err
 	}
 	defer db.Close()
-	if missing, err := m.missing(ctx, db); err != nil || len(missing) == 0 {
-		return nil, err // nothing to do needs no lock
+	if done, err := m.nothingToDo(ctx, db); done || err != nil {
+		return Applied{}, err // and needs no lock
 	}
 	ctx, unlock, err := m.Lock.Lock(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("lock the migrations: %w", err)
+		return Applied{}, fmt.Errorf("lock the migrations: %w", err)
 	}
 	defer unlock()
-	if err := exec(ctx, db, journal); err != nil {
-		return nil, fmt.Errorf("create table schema_migrations: %w", err)
-	}
 	missing, err := m.missing(ctx, db) // again: another collector may have been faster
 	if err != nil {
-		return nil, err
+		return Applied{}, err
+	}
+	if len(missing) > 0 {
+		if err := m.exec(ctx, db, journal); err != nil {
+			return Applied{}, fmt.Errorf("create table schema_migrations: %w", err)
+		}
 	}
 	for i, migration := range missing {
 		if err := m.apply(ctx, db, migration); err != nil {
-			return missing[:i], err
+			return Applied{Migrations: missing[:i]}, err
 		}
 	}
-	return missing, nil
+	changes, err := m.reconcile(ctx, db)
+	return Applied{missing, changes}, err
+}
+
+func (m *Migrator) nothingToDo(ctx context.Context, db clickhouse.Conn) (bool, error) {
+	missing, err := m.missing(ctx, db)
+	if err != nil || len(missing) > 0 {
+		return false, err
+	}
+	changes, err := m.changes(ctx, db)
+	return len(changes) == 0, err
 }
 
 const journal = `CREATE TABLE IF NOT EXISTS schema_migrations
@@ -106,7 +126,7 @@ func (m *Migrator) createDatabase(ctx context.Context) error {
 		return nil
 	}
 	statement := fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s` COMMENT 'Ebbwatch: flows of every host, and what was concluded from them'", m.ClickHouse.Database)
-	if err := exec(ctx, conn, statement); err != nil {
+	if err := m.exec(ctx, conn, statement); err != nil {
 		return fmt.Errorf("create database %s: %w", m.ClickHouse.Database, err)
 	}
 	m.Log.Info("database created", "database", m.ClickHouse.Database)
@@ -154,22 +174,16 @@ func (m *Migrator) applied(ctx context.Context, db clickhouse.Conn) (map[uint32]
 	if exists == 0 {
 		return nil, nil
 	}
-	rows, err := db.Query(ctx, "SELECT version, file, checksum, applied_by FROM schema_migrations FINAL")
-	if err != nil {
-		return nil, fmt.Errorf("read schema_migrations: %w", refusal(err))
-	}
-	defer rows.Close()
 	applied := make(map[uint32]entry)
-	for rows.Next() {
+	err = query(ctx, db, "SELECT version, file, checksum, applied_by FROM schema_migrations FINAL", func(rows scanner) error {
 		var version uint32
 		var e entry
-		if err := rows.Scan(&version, &e.file, &e.checksum, &e.by); err != nil {
-			return nil, fmt.Errorf("read schema_migrations: %w", err)
-		}
+		err := rows.Scan(&version, &e.file, &e.checksum, &e.by)
 		applied[version] = e
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read schema_migrations: %w", refusal(err))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read schema_migrations: %w", err)
 	}
 	return applied, nil
 }
@@ -177,13 +191,13 @@ func (m *Migrator) applied(ctx context.Context, db clickhouse.Conn) (map[uint32]
 func (m *Migrator) apply(ctx context.Context, db clickhouse.Conn, migration migrations.Migration) error {
 	started := time.Now()
 	for i, step := range migration.Steps {
-		head, _, _ := strings.Cut(step, "\n")
-		m.Log.Info("migrating", "file", migration.File, "step", fmt.Sprintf("%d/%d", i+1, len(migration.Steps)), "statement", head)
-		if err := exec(ctx, db, step); err != nil {
-			return fmt.Errorf("migration %s, step %d of %d (%s): %w", migration.File, i+1, len(migration.Steps), head, err)
+		m.Log.Info("migrating", "file", migration.File, "step", fmt.Sprintf("%d/%d", i+1, len(migration.Steps)), "statement", head(step))
+		if err := m.exec(ctx, db, step); err != nil {
+			return fmt.Errorf("migration %s, step %d of %d (%s): %w. What came before stays applied: remove the cause and start again, it goes on with this file",
+				migration.File, i+1, len(migration.Steps), head(step), err)
 		}
 	}
-	err := exec(ctx, db, "INSERT INTO schema_migrations (version, file, checksum, applied, duration_ms, applied_by) SETTINGS async_insert = 0 VALUES (?, ?, ?, now64(3), ?, ?)",
+	err := m.exec(ctx, db, "INSERT INTO schema_migrations (version, file, checksum, applied, duration_ms, applied_by) SETTINGS async_insert = 0 VALUES (?, ?, ?, now64(3), ?, ?)",
 		migration.Version, migration.File, migration.Checksum, uint64(time.Since(started).Milliseconds()), m.By)
 	if err != nil {
 		return fmt.Errorf("note migration %s as applied: %w", migration.File, err)
@@ -191,7 +205,21 @@ func (m *Migrator) apply(ctx context.Context, db clickhouse.Conn, migration migr
 	return nil
 }
 
-func exec(ctx context.Context, conn clickhouse.Conn, statement string, args ...any) error {
+// exec executes a statement, and says now and then that it still does.
+func (m *Migrator) exec(ctx context.Context, conn clickhouse.Conn, statement string, args ...any) error {
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		const pause = 10 * time.Second
+		for elapsed := pause; ; elapsed += pause {
+			select {
+			case <-done:
+				return
+			case <-time.After(pause):
+				m.Log.Info("a statement is still running", "elapsed", elapsed, "statement", head(statement))
+			}
+		}
+	}()
 	if err := conn.Exec(ctx, statement, args...); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -199,6 +227,30 @@ func exec(ctx context.Context, conn clickhouse.Conn, statement string, args ...a
 		return refusal(err)
 	}
 	return nil
+}
+
+// head returns the first line of a statement.
+func head(statement string) string {
+	line, _, _ := strings.Cut(statement, "\n")
+	return line
+}
+
+// scanner is a row of an answer.
+type scanner interface{ Scan(into ...any) error }
+
+// query calls row for each row of the answer.
+func query(ctx context.Context, db clickhouse.Conn, text string, row func(scanner) error) error {
+	rows, err := db.Query(ctx, text)
+	if err != nil {
+		return refusal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return refusal(rows.Err())
 }
 
 // refusal marks an error with which the server answered, unless it passes by
@@ -211,6 +263,8 @@ func refusal(err error) error {
 	switch exception.Code {
 	case 159, 202, 209, 210, 236, 241, 242, 425, 517, 999:
 		return err
+	case 497: // ACCESS_DENIED
+		return fmt.Errorf("%w: %w. Make the roles of deploy/clickhouse anew, or run `collector migrate` as the owner", ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }

@@ -32,15 +32,20 @@ func TestMigrator(t *testing.T) {
 		"a newer database is refused by name":                         newer,
 		"a failed step is named and the next run goes on from there":  failedStep,
 		"many collectors at once apply each migration once":           atOnce,
-		"every view runs":                             views,
-		"views give the known answers":                answers,
-		"views on attributes give the known answers":  attributeAnswers,
-		"docs/columns.md tells what the database has": columnsDocument,
-		"every table and column has a comment":        comments,
-		"the reader can read every view":              readerViews,
-		"the writer sees that nothing is to be done":  writerLooks,
-		"a lock whose holder died becomes free":       deadHolder,
-		"a lock that cannot be renewed is given up":   lostLock,
+		"every retention is a key":                                    everyRetention,
+		"tables are brought to the configuration":                     reconciled,
+		"a foreign time to live is left alone":                        foreign,
+		"many collectors at once change a table once":                 reconciledAtOnce,
+		"a change that is refused names its key":                      refusedChange,
+		"every view runs":                                             views,
+		"views give the known answers":                                answers,
+		"views on attributes give the known answers":                  attributeAnswers,
+		"docs/columns.md tells what the database has":                 columnsDocument,
+		"every table and column has a comment":                        comments,
+		"the reader can read every view":                              readerViews,
+		"the writer sees that nothing is to be done":                  writerLooks,
+		"a lock whose holder died becomes free":                       deadHolder,
+		"a lock that cannot be renewed is given up":                   lostLock,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := chconn.Config{
@@ -61,8 +66,9 @@ type bed struct {
 
 func (b *bed) migrator(t *testing.T, all []migrations.Migration) *schema.Migrator {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	store := schema.DefaultConfig()
 	return &schema.Migrator{
-		ClickHouse: b.conn, Migrations: all, Log: log, By: "test build",
+		ClickHouse: b.conn, Store: &store, Migrations: all, Log: log, By: "test build",
 		Lock: &schema.KVLock{JS: b.js, Holder: "test", TTL: 4 * time.Second, Log: log},
 	}
 }
@@ -100,12 +106,12 @@ func fresh(t *testing.T, b *bed) {
 	b.ch.Query(t, "DROP DATABASE "+b.conn.Database) // the migrator creates it
 	all := shipped(t)
 	applied, err := b.migrator(t, all).Run(t.Context())
-	if err != nil || len(applied) != len(all) {
-		t.Fatalf("applied %d of %d: %v", len(applied), len(all), err)
+	if err != nil || len(applied.Migrations) != len(all) || applied.Changes != 0 {
+		t.Fatalf("applied %d of %d, and %d changes that the default configuration should not need: %v", len(applied.Migrations), len(all), applied.Changes, err)
 	}
 	applied, err = b.migrator(t, all).Run(t.Context())
-	if err != nil || len(applied) != 0 {
-		t.Fatalf("the second run applied %d: %v", len(applied), err)
+	if err != nil || len(applied.Migrations) != 0 || applied.Changes != 0 {
+		t.Fatalf("the second run did %+v: %v", applied, err)
 	}
 	got := b.ch.Query(t, "SELECT version, file, applied_by FROM "+b.conn.Database+".schema_migrations ORDER BY version LIMIT 1")
 	if got != "1\t0001_flows.sql\ttest build" {
@@ -162,12 +168,12 @@ func failedStep(t *testing.T, b *bed) {
 	if !errors.Is(err, schema.ErrRefused) || !strings.Contains(err.Error(), "0002_m.sql, step 2 of 2 (CREATE TABLE IF NOT EXISTS three") {
 		t.Errorf("error is %v", err)
 	}
-	if len(applied) != 1 {
-		t.Errorf("%d are applied, want the first only", len(applied))
+	if len(applied.Migrations) != 1 {
+		t.Errorf("%d are applied, want the first only", len(applied.Migrations))
 	}
 	applied, err = b.migrator(t, load(t, one, strings.Replace(broken, "Nonsense", "UInt8", 1))).Run(t.Context())
-	if err != nil || len(applied) != 1 {
-		t.Errorf("after the repair %d are applied: %v", len(applied), err)
+	if err != nil || len(applied.Migrations) != 1 {
+		t.Errorf("after the repair %d are applied: %v", len(applied.Migrations), err)
 	}
 }
 
@@ -186,7 +192,7 @@ func atOnce(t *testing.T, b *bed) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			total += len(applied)
+			total += len(applied.Migrations)
 		})
 	}
 	wg.Wait()
@@ -269,14 +275,14 @@ func writerLooks(t *testing.T, b *bed) {
 	}
 	writer := *b
 	writer.conn.User, writer.conn.Password = chtest.Writer, config.Secret(b.ch.WriterPassword)
-	if applied, err := writer.migrator(t, all).Run(t.Context()); !errors.Is(err, schema.ErrRefused) || len(applied) != 0 {
-		t.Errorf("before the migration the writer applied %d: %v", len(applied), err)
+	if applied, err := writer.migrator(t, all).Run(t.Context()); !errors.Is(err, schema.ErrRefused) || len(applied.Migrations) != 0 || !strings.Contains(err.Error(), "collector migrate") {
+		t.Errorf("before the migration the writer applied %d: %v", len(applied.Migrations), err)
 	}
 	if _, err := b.migrator(t, all).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if applied, err := writer.migrator(t, all).Run(t.Context()); err != nil || len(applied) != 0 {
-		t.Errorf("after the migration the writer applied %d: %v", len(applied), err)
+	if applied, err := writer.migrator(t, all).Run(t.Context()); err != nil || len(applied.Migrations) != 0 {
+		t.Errorf("after the migration the writer applied %d: %v", len(applied.Migrations), err)
 	}
 	// A table that no service may fill lacks a grant in internal/access.
 	for _, table := range strings.Fields(b.ch.Query(t, "SELECT name FROM system.tables WHERE engine LIKE '%MergeTree' AND name != 'schema_migrations' AND database = '"+b.conn.Database+

@@ -33,6 +33,12 @@ const sampleFindings = `INSERT INTO %.findings (id, version, detector, kind, src
 ('f-1', 1, 'scan', 'port_scan', '10.0.0.1', '', 0, 'web-1', now64(3) - 60, now64(3) - 30, 0.5, 1, 'low', 'old', ['ports'], ['ports'], [10], ['ports'], [NULL], ['SELECT 1'], ''),
 ('f-1', 2, 'scan', 'port_scan', '10.0.0.1', '', 0, 'web-1', now64(3) - 60, now64(3) - 20, 0.9, 1, 'high', 'new', ['ports', 'rate'], ['ports', 'rate'], [1000, 50.5], ['ports', '1/s'], [3, NULL], ['SELECT 1', 'SELECT 2'], 'i-1')`
 
+var sampleConclusions = []string{
+	"INSERT INTO %.incidents (id, version, status, severity, title, kinds, entities, findings, started, ended, opened) VALUES ('i-1', 1, 'open', 'high', 'old', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 50, now64(3)), ('i-1', 2, 'closed', 'high', 'scan', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 20, now64(3))",
+	"INSERT INTO %.reports (id, version, kind, subject, window_start, window_end, severity, title, author, note, markdown, html, json, created) VALUES ('r-1', 1, 'incident', 'i-1', now64(3), now64(3), 'high', 'A scan', 'template', '', '# A', '', '{}', now64(3))",
+	"INSERT INTO %.deliveries (report, endpoint, version, state, attempts, http_status, error, next_attempt, updated) VALUES ('r-1', 'pager', 1, 'retrying', 1, 500, 'no', now64(3), now64(3)), ('r-1', 'pager', 2, 'delivered', 2, 204, '', now64(3), now64(3))",
+}
+
 func answers(t *testing.T, b *bed) {
 	if _, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -41,12 +47,7 @@ func answers(t *testing.T, b *bed) {
 	fill := func(query string) string {
 		return strings.NewReplacer("%", b.conn.Database, "now64(3)", base).Replace(query)
 	}
-	for _, statement := range []string{
-		sampleFlows, sampleDrops, sampleCoverage, sampleFindings,
-		"INSERT INTO %.incidents (id, version, status, severity, title, kinds, entities, findings, started, ended, opened) VALUES ('i-1', 1, 'open', 'high', 'old', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 50, now64(3)), ('i-1', 2, 'closed', 'high', 'scan', ['port_scan'], ['10.0.0.1'], 1, now64(3) - 60, now64(3) - 20, now64(3))",
-		"INSERT INTO %.reports (id, version, kind, subject, window_start, window_end, severity, title, author, note, markdown, html, json, created) VALUES ('r-1', 1, 'incident', 'i-1', now64(3), now64(3), 'high', 'A scan', 'template', '', '# A', '', '{}', now64(3))",
-		"INSERT INTO %.deliveries (report, endpoint, version, state, attempts, http_status, error, next_attempt, updated) VALUES ('r-1', 'pager', 1, 'retrying', 1, 500, 'no', now64(3), now64(3)), ('r-1', 'pager', 2, 'delivered', 2, 204, '', now64(3), now64(3))",
-	} {
+	for _, statement := range append([]string{sampleFlows, sampleDrops, sampleCoverage, sampleFindings}, sampleConclusions...) {
 		b.ch.Query(t, fill(statement))
 	}
 	for query, want := range map[string]string{

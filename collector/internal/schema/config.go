@@ -1,0 +1,116 @@
+package schema
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Config says how long rows are kept, and which skip indices there are. The
+// database is brought to it at each start; see Migrator.Run.
+type Config struct {
+	RetentionDays RetentionDays `yaml:"retention_days"`
+	// Indices are all skip indices of the tables: one that is not in the list is
+	// dropped, one that is not in its table is added.
+	Indices []Index `yaml:"indices"`
+}
+
+// RetentionDays says after how many days the rows of each table are deleted; 0
+// leaves the time to live of the table as it is. Rows go with the last of their
+// day, so that they may stay for a day longer.
+type RetentionDays struct {
+	Flows          uint32 `yaml:"flows"`    // at least ingest.max_age
+	Flows1m        uint32 `yaml:"flows_1m"` // one-minute sums
+	Coverage       uint32 `yaml:"coverage"` // at least ingest.max_age: it tells which batches are stored
+	Runs           uint32 `yaml:"runs"`     // at least coverage, for the same reason
+	Features       uint32 `yaml:"features"`
+	Sources        uint32 `yaml:"sources"`
+	RefusedBatches uint32 `yaml:"refused_batches"`
+	Findings       uint32 `yaml:"findings"`
+	Incidents      uint32 `yaml:"incidents"`
+	Reports        uint32 `yaml:"reports"`
+	Deliveries     uint32 `yaml:"deliveries"`
+}
+
+// Index is a data skipping index, in ClickHouse's words.
+type Index struct {
+	Table       string `yaml:"table"`
+	Name        string `yaml:"name"`
+	Expression  string `yaml:"expression"`  // of the table's columns
+	Type        string `yaml:"type"`        // with its parameters, as bloom_filter(0.01)
+	Granularity uint64 `yaml:"granularity"` // granules of the table in one of the index
+}
+
+// DefaultConfig returns what the migrations make.
+func DefaultConfig() Config {
+	return Config{
+		RetentionDays: RetentionDays{
+			Flows: 7, Flows1m: 30, Coverage: 7, Runs: 90, Features: 7, Sources: 7, RefusedBatches: 30,
+			Findings: 365, Incidents: 365, Reports: 365, Deliveries: 365,
+		},
+		Indices: []Index{
+			{"flows", "src_ip_bloom", "src_ip", "bloom_filter(0.01)", 4},
+			{"flows", "dst_ip_bloom", "dst_ip", "bloom_filter(0.01)", 4},
+			{"sources", "addr_bloom", "addr", "bloom_filter(0.01)", 4},
+		},
+	}
+}
+
+// retention is how long one table keeps its rows.
+type retention struct {
+	table string
+	days  uint32
+}
+
+func (r RetentionDays) tables() []retention {
+	return []retention{
+		{"flows", r.Flows}, {"flows_1m", r.Flows1m}, {"coverage", r.Coverage}, {"runs", r.Runs}, {"features", r.Features}, {"sources", r.Sources},
+		{"refused_batches", r.RefusedBatches}, {"findings", r.Findings}, {"incidents", r.Incidents}, {"reports", r.Reports}, {"deliveries", r.Deliveries},
+	}
+}
+
+// maxDays keeps the times of rows within what ClickHouse's DateTime can add up
+// to: it ends in 2106.
+const maxDays = 36500
+
+var (
+	plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,63}$`)
+	indexType = regexp.MustCompile(`^[a-z0-9_]+(\([A-Za-z0-9_., '=]*\))?$`)
+)
+
+// Validate names the first key that is wrong. oldest is the age of the oldest
+// batch that is still stored.
+func (c Config) Validate(oldest time.Duration) error {
+	days := c.RetentionDays
+	for _, r := range days.tables() {
+		if r.days > maxDays {
+			return fmt.Errorf("store.retention_days.%s: must be at most %d", r.table, maxDays)
+		}
+	}
+	for _, r := range []retention{{"flows", days.Flows}, {"coverage", days.Coverage}} {
+		if r.days > 0 && time.Duration(r.days)*24*time.Hour < oldest {
+			return fmt.Errorf("store.retention_days.%s: is %d days, less than ingest.max_age, %s: rows would be deleted as they come, and batches that come again be stored twice. Raise it, or lower ingest.max_age",
+				r.table, r.days, oldest)
+		}
+	}
+	if days.Runs > 0 && (days.Coverage == 0 || days.Runs < days.Coverage) {
+		return fmt.Errorf("store.retention_days.runs: must be at least that of coverage, or 0 where that is 0: without its row in runs, a batch that comes again is stored twice")
+	}
+	for i, index := range c.Indices {
+		key := fmt.Sprintf("store.indices[%d]", i)
+		switch {
+		case !plainName.MatchString(index.Table) || !plainName.MatchString(index.Name):
+			return fmt.Errorf("%s: table and name must be of lower-case letters, digits and '_'", key)
+		case index.Expression == "":
+			return fmt.Errorf("%s: name the expression that is indexed", key)
+		case !indexType.MatchString(index.Type):
+			return fmt.Errorf("%s: the type must be one of ClickHouse's with its parameters, as bloom_filter(0.01), not %q", key, index.Type)
+		case index.Granularity < 1 || index.Granularity > 1<<20:
+			return fmt.Errorf("%s: granularity must be from 1 to %d", key, 1<<20)
+		case slices.ContainsFunc(c.Indices[:i], func(o Index) bool { return o.Table == index.Table && o.Name == index.Name }):
+			return fmt.Errorf("%s: table %s has two indices of the name %s", key, index.Table, index.Name)
+		}
+	}
+	return nil
+}
