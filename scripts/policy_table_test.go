@@ -112,6 +112,7 @@ const homePolicy = `
 
 	github.com/ClickHouse/ch-go -> collector/internal/chconn collector/internal/sink collector/internal/stored
 	github.com/ClickHouse/clickhouse-go/v2 -> collector/internal/chconn collector/internal/importer/journal collector/internal/schema analyzer/internal/store
+	github.com/oschwald/maxminddb-golang/v2 -> collector/internal/enrich
 	github.com/nats-io/nuid -> collector/internal/ingest
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 

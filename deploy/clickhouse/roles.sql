@@ -56,6 +56,8 @@ GRANT INSERT ON ebbwatch.refused_batches TO ebbwatch_writer;
 
 GRANT INSERT ON ebbwatch.imports TO ebbwatch_writer;
 
+GRANT INSERT ON ebbwatch.as_names TO ebbwatch_writer;
+
 -- ebbwatch_analyst: reads everything and inserts what it concludes: the analyzer.
 CREATE ROLE IF NOT EXISTS ebbwatch_analyst;
 

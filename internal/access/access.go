@@ -42,7 +42,7 @@ type Quota struct {
 // Tables that roles insert into and read. Materialized views fill the rollups, which
 // needs no right to insert there.
 var (
-	writes = []string{"flows", "coverage", "features", "sources", "refused_batches", "imports"}
+	writes = []string{"flows", "coverage", "features", "sources", "refused_batches", "imports", "as_names"}
 	// The writer looks for missing migrations and for batches that are stored
 	// already. It needs SELECT too where a materialized view without a definer
 	// reads: coverage, flows, and rollups that feed others.

@@ -66,7 +66,7 @@ func TestTheQueriesOfTheDocumentGiveTheKnownAnswers(t *testing.T) {
 	}
 	base := "toDateTime64('" + time.Now().UTC().Format(time.DateTime) + "', 3, 'UTC')"
 	for step := range strings.SplitSeq(string(data), "\n-- step\n") {
-		b.ch.Query(t, strings.NewReplacer("INSERT INTO ", "INSERT INTO "+b.conn.Database+".", "now64(3)", base).Replace(step))
+		b.ch.Query(t, strings.NewReplacer("INSERT INTO ", "INSERT INTO "+b.conn.Database+".", "ALTER TABLE ", "ALTER TABLE "+b.conn.Database+".", "now64(3)", base).Replace(step))
 	}
 	var got strings.Builder
 	for _, q := range questions(t) {

@@ -206,12 +206,17 @@ func atOnce(t *testing.T, b *bed) {
 
 // arguments of the views that have parameters.
 var arguments = map[string]string{
-	"top_talkers_between": "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
-	"new_pairs_since":     "(since = '2026-01-01 00:00:00')",
-	"conversations_of":    "(address = '192.0.2.1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
-	"processes_between":   "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
-	"lookups_of":          "(name = 'example.com', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
-	"peers_of":            "(address = '2001:db8::1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"top_talkers_between":        "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"countries_between":          "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"autonomous_systems_between": "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"networks_between":           "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"tags_between":               "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"network_pairs_between":      "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"new_pairs_since":            "(since = '2026-01-01 00:00:00')",
+	"conversations_of":           "(address = '192.0.2.1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"processes_between":          "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"lookups_of":                 "(name = 'example.com', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"peers_of":                   "(address = '2001:db8::1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 }
 
 func (b *bed) everyView(t *testing.T, user string) {

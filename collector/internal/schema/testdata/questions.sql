@@ -93,3 +93,20 @@ INSERT INTO reports (id, version, kind, subject, window_start, window_end, sever
 INSERT INTO deliveries (report, endpoint, version, state, attempts, http_status, error, next_attempt, updated) VALUES
 ('r-1', 'pager', 1, 'retrying', 1, 500, 'status 500', now64(3) - 70, now64(3) - 75), ('r-1', 'pager', 2, 'failed', 10, 500, 'status 500', now64(3), now64(3) - 60),
 ('r-1', 'chat', 1, 'delivered', 1, 204, '', now64(3), now64(3) - 75)
+
+-- step
+-- What the collector would have known: three networks and three countries, each with a system of its own; tags of web-1's and db-1's addresses and of both agents.
+ALTER TABLE flows UPDATE
+    src_country = multiIf(startsWith(toString(src_ip), '::ffff:203.0.113.'), 'US', startsWith(toString(src_ip), '::ffff:198.51.100.'), 'BR', startsWith(toString(src_ip), '::ffff:192.0.2.'), 'DE', ''),
+    src_asn = multiIf(startsWith(toString(src_ip), '::ffff:203.0.113.'), 64500, startsWith(toString(src_ip), '::ffff:198.51.100.'), 64501, startsWith(toString(src_ip), '::ffff:192.0.2.'), 64502, 0),
+    src_network = multiIf(src_ip = toIPv6('10.0.0.2'), 'databases', startsWith(toString(src_ip), '::ffff:10.0.0.'), 'servers', startsWith(toString(src_ip), '::ffff:172.16.0.'), 'lab', ''),
+    src_tags = multiIf(src_ip = toIPv6('10.0.0.1'), 'role=web site=berlin', src_ip = toIPv6('10.0.0.2'), 'role=db site=berlin', ''),
+    dst_country = multiIf(startsWith(toString(dst_ip), '::ffff:203.0.113.'), 'US', startsWith(toString(dst_ip), '::ffff:198.51.100.'), 'BR', startsWith(toString(dst_ip), '::ffff:192.0.2.'), 'DE', ''),
+    dst_asn = multiIf(startsWith(toString(dst_ip), '::ffff:203.0.113.'), 64500, startsWith(toString(dst_ip), '::ffff:198.51.100.'), 64501, startsWith(toString(dst_ip), '::ffff:192.0.2.'), 64502, 0),
+    dst_network = multiIf(dst_ip = toIPv6('10.0.0.2'), 'databases', startsWith(toString(dst_ip), '::ffff:10.0.0.'), 'servers', startsWith(toString(dst_ip), '::ffff:172.16.0.'), 'lab', ''),
+    dst_tags = multiIf(dst_ip = toIPv6('10.0.0.1'), 'role=web site=berlin', dst_ip = toIPv6('10.0.0.2'), 'role=db site=berlin', ''),
+    agent_tags = multiIf(agent = 'web-1', 'env=prod role=web', agent = 'db-1', 'env=test', '')
+WHERE 1 SETTINGS mutations_sync = 2
+
+-- step
+INSERT INTO as_names (asn, name, updated) VALUES (64500, 'Cloud before it was sold', now64(3) - 1000), (64500, 'Example Cloud', now64(3)), (64501, 'Example Telecom', now64(3))
