@@ -210,3 +210,28 @@ func TestSubjects(t *testing.T) {
 		}
 	}
 }
+
+func TestShardSubjects(t *testing.T) {
+	for _, shards := range []int{1, 2, 16, 64} {
+		_, destination := ShardTransform(shards)
+		if got, ok := ShardsOfTransform(destination); !ok || got != shards {
+			t.Errorf("%q is the transform of %d shards (%t), want %d", destination, got, ok, shards)
+		}
+	}
+	for _, foreign := range []string{"ebbwatch.flows-v1-6.$1", "ebbwatch.flows-v1-1.{{partition(1,1)}}.{{wildcard(1)}}", "ebbwatch.flows-v1-6.{{partition(5,1)}}.{{wildcard(1)}}", "a.b"} {
+		if got, ok := ShardsOfTransform(foreign); ok {
+			t.Errorf("%q is taken for the transform of %d shards", foreign, got)
+		}
+	}
+	for stored, published := range map[string]string{
+		"ebbwatch.flows-v1-6.3.web-1": "ebbwatch.flows.v1.web-1",
+		"ebbwatch.flows.v1.web-1":     "ebbwatch.flows.v1.web-1",
+		"ebbwatch.flows-v1-6.3.a\r\n": "ebbwatch.flows.v1.a\r\n",
+		"ebbwatch.flows-v1-6.3":       "ebbwatch.flows.v1.3", // nothing that a stream makes
+		"other":                       "other",
+	} {
+		if got := PublishedSubject(stored); got != published {
+			t.Errorf("what is stored under %q came on %q, want %q", stored, got, published)
+		}
+	}
+}

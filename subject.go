@@ -3,6 +3,7 @@ package ebbwatch
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -12,7 +13,8 @@ const (
 	FlowSubjectPrefix = "ebbwatch.flows.v1."
 	// FlowStream is the work-queue stream that holds batches until a collector has stored them.
 	FlowStream = "EBBWATCH_FLOWS"
-	// FlowConsumer is the durable pull consumer that collectors share.
+	// FlowConsumer is the durable pull consumer that collectors share. Where the stream
+	// is divided into shards, each has one, and this begins their names.
 	FlowConsumer = "collector"
 
 	// ResentHeader is the message header, "1", of a batch that an agent published
@@ -79,4 +81,58 @@ func AgentOfSubject(subject string) (string, error) {
 		return "", fmt.Errorf("subject %q does not begin with %q", subject, FlowSubjectPrefix)
 	}
 	return agent, ValidateAgent(agent)
+}
+
+// Several collectors divide a stream among them by shards. A batch's shard follows
+// from its agent's name. The stream itself writes it into the subject under which
+// it keeps the batch, in place of "flows.v1": what came on
+// ebbwatch.flows.v1.web-1 lies under ebbwatch.flows-v1-6.3.web-1 if that is shard 3
+// of 6. A stream with one shard keeps the subjects as they are.
+const shardedPrefix = "ebbwatch.flows-v1-"
+
+// ShardTransform returns the subject transform of a stream with so many shards, ""
+// and "" for one.
+func ShardTransform(shards int) (source, destination string) {
+	if shards == 1 {
+		return "", ""
+	}
+	return FlowSubjectPrefix + "*", fmt.Sprintf("%s%d.{{partition(%d,1)}}.{{wildcard(1)}}", shardedPrefix, shards, shards)
+}
+
+// ShardsOfTransform returns for how many shards ShardTransform returns destination,
+// and false if for none.
+func ShardsOfTransform(destination string) (shards int, ok bool) {
+	if destination == "" {
+		return 1, true
+	}
+	number, _, _ := strings.Cut(strings.TrimPrefix(destination, shardedPrefix), ".")
+	shards, err := strconv.Atoi(number)
+	if err != nil || shards < 2 {
+		return 0, false
+	}
+	_, want := ShardTransform(shards)
+	return shards, want == destination
+}
+
+// ShardFilter matches the subjects under which a stream with so many shards keeps
+// the batches of one of them, counted from 0.
+func ShardFilter(shards, shard int) string {
+	if shards == 1 {
+		return FlowSubjectPrefix + "*"
+	}
+	return fmt.Sprintf("%s%d.%d.*", shardedPrefix, shards, shard)
+}
+
+// StoredSubjectFilter matches the subjects under which the stream keeps the batches
+// of agent, whatever its number of shards is or was.
+func StoredSubjectFilter(agent string) string { return "ebbwatch.*.*." + agent }
+
+// PublishedSubject returns the subject on which the batch came that the stream
+// keeps under stored.
+func PublishedSubject(stored string) string {
+	if !strings.HasPrefix(stored, shardedPrefix) {
+		return stored
+	}
+	tokens := strings.SplitN(stored, ".", 4)
+	return FlowSubjectPrefix + tokens[len(tokens)-1]
 }

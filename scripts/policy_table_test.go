@@ -61,7 +61,7 @@ const importPolicy = `
 	# What cannot be delivered waits on disk.
 	agent/internal/publish -> agent/internal/spool
 	# One pipeline from a message to a committed block.
-	collector/internal/ingest -> collector/internal/batch collector/internal/consume collector/internal/failpoint collector/internal/ledger collector/internal/ranges collector/internal/sink collector/internal/stored
+	collector/internal/ingest -> collector/internal/batch collector/internal/consume collector/internal/failpoint collector/internal/ledger collector/internal/ranges collector/internal/roster collector/internal/sink collector/internal/stored
 	collector/internal/ledger -> collector/internal/ranges
 	collector/internal/stored -> collector/internal/chconn collector/internal/ranges
 	collector/internal/schema -> collector/internal/chconn
@@ -113,7 +113,7 @@ const homePolicy = `
 	github.com/ClickHouse/ch-go -> collector/internal/chconn collector/internal/sink collector/internal/stored
 	github.com/ClickHouse/clickhouse-go/v2 -> collector/internal/chconn collector/internal/importer/journal collector/internal/schema analyzer/internal/store
 	github.com/oschwald/maxminddb-golang/v2 -> collector/internal/enrich
-	github.com/nats-io/nuid -> collector/internal/ingest
+	github.com/nats-io/nuid -> collector/internal/ingest collector/internal/roster
 	github.com/nats-io/nats-server/v2 -> deploy/standalone/internal/natsd
 
 	github.com/cilium/ebpf -> agent/internal/flowbpf/... agent/internal/owner agent/internal/seed agent/internal/trace

@@ -31,7 +31,6 @@ type App struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	writer   *sink.Writer
-	record   *stored.Table
 	metrics  *ingest.Metrics
 	migrated atomic.Bool
 	ingester atomic.Pointer[ingest.Ingester]
@@ -44,7 +43,6 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	}
 	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry()}
 	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
-	a.record = stored.NewTable(cfg.ClickHouse)
 	a.metrics = ingest.NewMetrics(a.registry)
 	return a, nil
 }
@@ -58,8 +56,6 @@ func (a *App) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	defer a.writer.Close()
-	defer a.record.Close()
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
@@ -77,12 +73,18 @@ func (a *App) Run(ctx context.Context) error {
 		}
 		a.migrated.Store(true)
 		ingester := &ingest.Ingester{
-			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Store: a.writer, Record: a.record, Metrics: a.metrics, Log: a.log,
+			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Connect: a.backend, Metrics: a.metrics, Log: a.log,
 		}
 		a.ingester.Store(ingester)
 		return ingester.Run(ctx)
 	})
 	return group.Wait()
+}
+
+// backend returns the database for one shard.
+func (a *App) backend() ingest.Backend {
+	writer, record := a.writer.Sibling(), stored.NewTable(a.cfg.ClickHouse)
+	return ingest.Backend{Store: writer, Record: record, Close: func() { writer.Close(); record.Close() }}
 }
 
 // migrate repeats until the schema is that of this build.

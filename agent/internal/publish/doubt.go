@@ -75,7 +75,7 @@ func find(ctx context.Context, js jetstream.JetStream, messages []Message) (map[
 	next := func(seq uint64) (*jetstream.RawStreamMsg, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		return stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(ebbwatch.FlowSubject(first.agent())))
+		return stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(ebbwatch.StoredSubjectFilter(first.agent())))
 	}
 	state := stream.CachedInfo().State
 	low, high := state.FirstSeq, state.LastSeq+1

@@ -135,15 +135,17 @@ func TestLostAcknowledgementBeyondTheDuplicateWindow(t *testing.T) {
 		name     string
 		consumed bool // a collector takes the batches before the agent is back
 		restart  bool // of the agent, which remembers on disk what was in doubt
+		shards   int  // of the stream
 	}{
-		{"the stream still has the batches", false, false},
-		{"the stream still has the batches, and the agent starts again", false, true},
-		{"a collector has taken them", true, false},
+		{"the stream still has the batches", false, false, 1},
+		{"the stream still has the batches in a shard", false, false, 6},
+		{"the stream still has the batches, and the agent starts again", false, true, 1},
+		{"a collector has taken them", true, false, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := startNATS(t, t.TempDir(), 0)
 			streamOf(t, s, -1)
-			stream := shortWindow(t, s.ClientURL())
+			stream := shortWindow(t, s.ClientURL(), c.shards)
 			dir := filepath.Join(t.TempDir(), "spool")
 			w := newWire(t, s.Addr().String())
 			h := startWith(t, w.url(), withSpool(dir, 1<<30))
@@ -203,7 +205,7 @@ func TestAgentThatMayNotAskPublishesAgainAndMarks(t *testing.T) {
 	}})
 	admin := fmt.Sprintf("nats://admin:a@%s", s.Addr())
 	createStream(t, admin, -1)
-	stream := shortWindow(t, admin)
+	stream := shortWindow(t, admin, 1)
 	w := newWire(t, s.Addr().String())
 	h := startWith(t, strings.Replace(w.url(), "//", "//agent:b@", 1), withSpool(filepath.Join(t.TempDir(), "spool"), 1<<30))
 	h.publish(1)
@@ -222,8 +224,9 @@ func TestAgentThatMayNotAskPublishesAgainAndMarks(t *testing.T) {
 	}
 }
 
-// shortWindow makes the stream's duplicate window as short as JetStream allows.
-func shortWindow(t *testing.T, url string) jetstream.Stream {
+// shortWindow makes the stream's duplicate window as short as JetStream allows, and
+// divides it into so many shards.
+func shortWindow(t *testing.T, url string, shards int) jetstream.Stream {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -240,6 +243,9 @@ func shortWindow(t *testing.T, url string) jetstream.Stream {
 	}
 	cfg := stream.CachedInfo().Config
 	cfg.Duplicates, cfg.AllowDirect = 100*time.Millisecond, true
+	if source, destination := ebbwatch.ShardTransform(shards); shards > 1 {
+		cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: source, Destination: destination}
+	}
 	if stream, err = js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func stored(t *testing.T, stream jetstream.Stream) (sequences []uint64, last ebb
 		if err != nil {
 			t.Fatal(err)
 		}
-		if msg.Subject != ebbwatch.FlowSubject("host-a") {
+		if ebbwatch.PublishedSubject(msg.Subject) != ebbwatch.FlowSubject("host-a") {
 			t.Errorf("subject %s", msg.Subject)
 		}
 		if err := decoder.Decode(msg.Data, &last); err != nil {

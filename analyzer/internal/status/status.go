@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -198,12 +199,23 @@ func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, colle
 	if dead, err := c.JetStream.Stream(ctx, ebbwatch.DeadLetterStream); err == nil {
 		s.Stream.DeadLetters = dead.CachedInfo().State.Msgs
 	}
-	consumer, err := flows.Consumer(ctx, ebbwatch.FlowConsumer)
-	if err != nil {
+	consumers := flows.ListConsumers(ctx) // one for each shard
+	there := false
+	for ci := range consumers.Info() {
+		if !strings.HasPrefix(ci.Name, ebbwatch.FlowConsumer) {
+			continue
+		}
+		there = true
+		s.Stream.Pending += ci.NumPending
+		s.Stream.Unacked += ci.NumAckPending
+		s.Stream.Collectors += ci.NumWaiting
+	}
+	if err := consumers.Err(); err != nil {
 		return stream, Part{"collector", Down, reason(err)}
 	}
-	ci := consumer.CachedInfo()
-	s.Stream.Pending, s.Stream.Unacked, s.Stream.Collectors = ci.NumPending, ci.NumAckPending, ci.NumWaiting
+	if !there {
+		return stream, Part{"collector", Down, "no collector has run yet"}
+	}
 	return stream, Part{"collector", OK, ""}
 }
 

@@ -29,17 +29,17 @@ type cast struct {
 	strict        bool // of the NATS server's next start
 	nats          *proctest.Process
 	clickhouse    *proctest.ClickHouse
-	collectors    [2]*collector
+	collectors    []*collector
 }
 
-// collector is one of two that share the stream.
+// collector is one of those that share the stream.
 type collector struct {
 	*proctest.Process
 	place string // where it is to die, "" for nowhere
 }
 
 func newCast(ctx context.Context, o *options, dir string) (*cast, error) {
-	c := &cast{options: o, dir: dir, strict: o.durability == "strict"}
+	c := &cast{options: o, dir: dir, strict: o.durability == "strict", collectors: make([]*collector, o.collectors)}
 	var err error
 	if c.natsPort, err = proctest.FreePort(); err != nil {
 		return nil, err
@@ -96,8 +96,9 @@ func (c *cast) startCollector(i int, place string) error {
 		"EBBWATCH_NATS_URL=" + c.natsURL(), "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + c.clickhouse.Addr,
 		"EBBWATCH_CLICKHOUSE_DATABASE=" + database, "EBBWATCH_CLICKHOUSE_USER=" + proctest.User, "EBBWATCH_CLICKHOUSE_PASSWORD=" + c.clickhouse.Password,
 		"EBBWATCH_STREAMS_DUPLICATE_WINDOW=1s", "EBBWATCH_STREAMS_ACK_WAIT=3s", "EBBWATCH_STREAMS_STANDBY=1s",
+		fmt.Sprintf("EBBWATCH_STREAMS_SHARDS=%d", c.shards),
 		"EBBWATCH_STREAMS_FLOW_MAX_BYTES=268435456", "EBBWATCH_STREAMS_DEAD_LETTER_MAX_BYTES=16777216",
-		"EBBWATCH_INGEST_BLOCK_MESSAGES=100", "EBBWATCH_INGEST_BLOCK_AGE=100ms", "EBBWATCH_INGEST_DRAIN_TIMEOUT=2s",
+		fmt.Sprintf("EBBWATCH_INGEST_BLOCK_MESSAGES=%d", 50*c.shards), "EBBWATCH_INGEST_BLOCK_AGE=100ms", "EBBWATCH_INGEST_DRAIN_TIMEOUT=2s",
 		"EBBWATCH_INSERT_TIMEOUT=20s", "EBBWATCH_INSERT_RETRY_MAX=500ms",
 	}
 	if place != "" {

@@ -32,7 +32,11 @@ func newPlay(c *cast) *play {
 		killed: make(map[string]int), again: make(map[string]time.Time),
 	}
 	p.first = p.schedule.Perm(3)
-	for i, victim := range []string{"nats", "clickhouse", name(0), name(1)} {
+	victims := []string{"nats", "clickhouse"}
+	for i := range c.collectors {
+		victims = append(victims, name(i))
+	}
+	for i, victim := range victims {
 		p.fates[victim] = rand.New(rand.NewPCG(c.seed, uint64(i+1)))
 	}
 	return p

@@ -1,6 +1,6 @@
 // Command chaostest kills what moves flow records, again and again, and then
 // counts: a fleet of agents publishes through the agent's own publisher and
-// spool, two collectors share the stream, and each of them, the NATS server and
+// spool, collectors share the stream by its shards, and each of them, the NATS server and
 // ClickHouse die by kill -9 at random moments, or at named places in the
 // collector. At the end every flow record sent must be stored once, and every
 // rollup must equal the raw rows.
@@ -25,6 +25,7 @@ type options struct {
 	kills                  int
 	pause                  time.Duration
 	agents                 int
+	collectors, shards     int
 	durability             string
 	settle                 time.Duration
 	verbose                bool
@@ -40,6 +41,8 @@ type result struct {
 	Doubled          int64          `json:"doubled"`
 	RollupDifference uint64         `json:"rollup_difference"`
 	Seed             uint64         `json:"seed"`
+	Collectors       int            `json:"collectors"`
+	Shards           int            `json:"shards"`
 	Durability       string         `json:"durability"`
 	Batches          uint64         `json:"batches"`
 	Copies           uint64         `json:"copies"` // batches that were published once more
@@ -60,11 +63,17 @@ func run() int {
 	flag.IntVar(&o.kills, "kills", 50, "kills")
 	flag.DurationVar(&o.pause, "pause", 3*time.Second, "mean `time` between two kills")
 	flag.IntVar(&o.agents, "agents", 20, "agents")
+	flag.IntVar(&o.collectors, "collectors", 3, "collectors")
+	flag.IntVar(&o.shards, "shards", 6, "shards of the stream, which the collectors divide among them; 1 lets one of them work at a time")
 	flag.StringVar(&o.durability, "durability", "both", "of the NATS server: default (the disk itself is reached within a second), strict (before the answer), both (one after the other)")
 	flag.DurationVar(&o.settle, "settle", 2*time.Minute, "`time` in which everything must be stored after the last kill")
 	flag.BoolVar(&o.verbose, "v", false, "show what the processes log")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data when something is wrong")
 	flag.Parse()
+	if o.collectors < 1 || o.shards < 1 || o.shards > 8 { // prefetch_bytes is the default
+		fmt.Fprintln(os.Stderr, "chaos: -collectors must be at least 1, and -shards from 1 to 8")
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	started := time.Now()

@@ -17,7 +17,7 @@ func (p *play) verify(ctx context.Context, s *sent) (*result, error) {
 	if err := p.drained(ctx); err != nil {
 		return nil, err
 	}
-	r := &result{Kills: p.kills, Killed: p.killed, Seed: p.seed, Durability: p.durability}
+	r := &result{Kills: p.kills, Killed: p.killed, Seed: p.seed, Collectors: p.options.collectors, Shards: p.shards, Durability: p.durability}
 	var bytes uint64
 	last := make(map[[2]string]uint64)
 	for _, run := range s.Runs {
@@ -67,7 +67,11 @@ func (p *play) drained(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s after the last kill the stream is not empty: %w; the collectors say:\n%s\n%s", p.settle, ctx.Err(), p.collectors[0].Output(), p.collectors[1].Output())
+			said := ""
+			for _, k := range p.collectors {
+				said += "\n" + k.Output()
+			}
+			return fmt.Errorf("%s after the last kill the stream is not empty: %w; the collectors say:%s", p.settle, ctx.Err(), said)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -27,6 +27,15 @@ func ensure(t *testing.T, js jetstream.JetStream, cfg Config) *Streams {
 	return s
 }
 
+func queue(t *testing.T, s *Streams) *Queue {
+	t.Helper()
+	q, err := s.Queue(t.Context(), Shards(1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
 func TestStreamsAreCreatedAsTheDesignSays(t *testing.T) {
 	js := natstest.Start(t).JetStream(t)
 	s := ensure(t, js, small())
@@ -39,14 +48,14 @@ func TestStreamsAreCreatedAsTheDesignSays(t *testing.T) {
 	if letters.Retention != jetstream.LimitsPolicy || letters.Storage != jetstream.FileStorage || letters.Discard != jetstream.DiscardNew || letters.MaxBytes != 1<<20 {
 		t.Errorf("dead letters: %+v", letters)
 	}
-	consumer := s.Consumer.CachedInfo().Config
+	consumer := queue(t, s).Consumer.CachedInfo().Config
 	if consumer.AckPolicy != jetstream.AckExplicitPolicy || consumer.MaxAckPending != 20_000 || consumer.AckWait != time.Minute || consumer.MaxDeliver != -1 {
 		t.Errorf("consumer: %+v", consumer)
 	}
 	larger := small()
 	larger.FlowMaxBytes, larger.AckWait = 32<<20, 2*time.Minute
 	s = ensure(t, js, larger) // a change of configuration reaches what exists
-	if s.Flow.CachedInfo().Config.MaxBytes != 32<<20 || s.Consumer.CachedInfo().Config.AckWait != 2*time.Minute {
+	if s.Flow.CachedInfo().Config.MaxBytes != 32<<20 || queue(t, s).Consumer.CachedInfo().Config.AckWait != 2*time.Minute {
 		t.Error("the streams are not updated")
 	}
 }
@@ -109,6 +118,7 @@ func TestValidate(t *testing.T) {
 		"streams.flow_max_bytes":        func(c *Config) { c.FlowMaxBytes = -1 },
 		"streams.dead_letter_max_bytes": func(c *Config) { c.DeadLetterMaxBytes = 0 },
 		"streams.replicas":              func(c *Config) { c.Replicas = 2 },
+		"streams.shards":                func(c *Config) { c.Shards = 65 },
 		"streams.duplicate_window":      func(c *Config) { c.DuplicateWindow = 0 },
 		"streams.ack_wait":              func(c *Config) { c.AckWait = 0 },
 		"streams.max_ack_pending":       func(c *Config) { c.MaxAckPending = 1 },

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -21,20 +22,25 @@ type Config struct {
 	// DeadLetterMaxBytes bounds the stream of refused batches. When it is full, the
 	// oldest letters of the agent that has the most bytes in it give way.
 	DeadLetterMaxBytes int64 `yaml:"dead_letter_max_bytes"`
-	// Replicas of both streams, for a NATS cluster: 1, 3 or 5.
+	// Replicas of the streams and keys, for a NATS cluster: 1, 3 or 5.
 	Replicas int `yaml:"replicas"`
+	// Shards is into how many parts the stream is divided, by agent, for so many
+	// collectors at most: each part is read by one of them. All collectors of a
+	// stream have the same number.
+	Shards int `yaml:"shards"`
 	// DuplicateWindow is how long NATS remembers message ids: an agent may
 	// publish a batch again within it.
 	DuplicateWindow time.Duration `yaml:"duplicate_window"`
 	// AckWait is after how long NATS delivers a batch again that is not
 	// acknowledged. It should exceed the time of an insert.
 	AckWait time.Duration `yaml:"ack_wait"`
-	// MaxAckPending bounds the batches that are delivered and not acknowledged.
+	// MaxAckPending bounds the batches of a shard that are delivered and not acknowledged.
 	MaxAckPending int `yaml:"max_ack_pending"`
 	// Standby is after how long another collector takes over from one that
-	// stopped asking for batches.
+	// was not heard of.
 	Standby time.Duration `yaml:"standby"`
-	// PrefetchMessages and PrefetchBytes bound what waits in memory, undecoded.
+	// PrefetchMessages and PrefetchBytes bound what waits in memory, undecoded, of
+	// all shards together.
 	PrefetchMessages int `yaml:"prefetch_messages"`
 	PrefetchBytes    int `yaml:"prefetch_bytes"`
 }
@@ -42,7 +48,7 @@ type Config struct {
 // DefaultConfig returns what one NATS server with a few GiB of disk can hold.
 func DefaultConfig() Config {
 	return Config{
-		FlowMaxBytes: 4 << 30, DeadLetterMaxBytes: 256 << 20, Replicas: 1, DuplicateWindow: 5 * time.Minute,
+		FlowMaxBytes: 4 << 30, DeadLetterMaxBytes: 256 << 20, Replicas: 1, Shards: 1, DuplicateWindow: 5 * time.Minute,
 		AckWait: time.Minute, MaxAckPending: 20_000, Standby: 20 * time.Second,
 		PrefetchMessages: 1000, PrefetchBytes: 16 << 20,
 	}
@@ -57,6 +63,8 @@ func (c Config) Validate() error {
 		return errors.New("streams.dead_letter_max_bytes: must be at least 1 MiB")
 	case c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5:
 		return errors.New("streams.replicas: must be 1, 3 or 5")
+	case c.Shards < 1 || c.Shards > 64:
+		return errors.New("streams.shards: must be from 1 to 64")
 	case c.DuplicateWindow < time.Second:
 		return errors.New("streams.duplicate_window: must be at least 1s")
 	case c.AckWait < time.Second:
@@ -65,37 +73,55 @@ func (c Config) Validate() error {
 		return errors.New("streams.max_ack_pending: must be at least 100")
 	case c.Standby < time.Second:
 		return errors.New("streams.standby: must be at least 1s")
-	case c.PrefetchMessages < 1 || c.PrefetchMessages > c.MaxAckPending:
-		return errors.New("streams.prefetch_messages: must be from 1 to max_ack_pending")
-	case c.PrefetchBytes < 2*ebbwatch.MaxBatchEncoded:
-		return errors.New("streams.prefetch_bytes: must be at least 2 MiB, two of the largest messages")
+	case c.PrefetchMessages < c.Shards || c.PrefetchMessages > c.MaxAckPending:
+		return errors.New("streams.prefetch_messages: must be from streams.shards to max_ack_pending")
+	case c.PrefetchBytes/c.Shards < 2*ebbwatch.MaxBatchEncoded:
+		return errors.New("streams.prefetch_bytes: must be at least 2 MiB for each of streams.shards, two of the largest messages")
 	}
 	return nil
 }
 
-// priorityGroup is the consumer's only group. Its policy lets one collector
-// have the messages while the others stand by.
-const priorityGroup = "flows"
-
 // Streams are the collector's streams, created.
 type Streams struct {
 	Flow, DeadLetter jetstream.Stream
-	Consumer         jetstream.Consumer
+	js               jetstream.JetStream
 	cfg              Config
 }
 
-// Ensure creates the streams and the consumer, or updates them to cfg.
+// Open returns the streams, and creates them if they are not there.
+func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Streams, error) {
+	s := &Streams{js: js, cfg: cfg}
+	for name, stream := range map[string]*jetstream.Stream{ebbwatch.FlowStream: &s.Flow, ebbwatch.DeadLetterStream: &s.DeadLetter} {
+		var err error
+		*stream, err = js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return Ensure(ctx, js, cfg)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open stream %s: %w", name, err)
+		}
+	}
+	return s, nil
+}
+
+// Ensure creates the streams, or updates them to cfg except for the number of
+// shards, which only Divide changes.
 func Ensure(ctx context.Context, js jetstream.JetStream, cfg Config) (*Streams, error) {
-	s := &Streams{cfg: cfg}
-	var err error
+	s := &Streams{js: js, cfg: cfg}
 	// No MaxMsgs: together with DiscardNew and max_bytes messages vanish silently (nats-server #4771).
-	s.Flow, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	flow := jetstream.StreamConfig{
 		Name: ebbwatch.FlowStream, Description: "Ebbwatch: batches of flow records that no collector has stored yet",
 		Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
 		Discard: jetstream.DiscardNew, MaxBytes: cfg.FlowMaxBytes, MaxMsgSize: ebbwatch.MaxBatchEncoded + 4096,
-		Replicas: cfg.Replicas, Duplicates: cfg.DuplicateWindow, AllowDirect: true,
-	})
-	if err != nil {
+		Replicas: cfg.Replicas, Duplicates: cfg.DuplicateWindow, AllowDirect: true, SubjectTransform: transform(cfg.Shards),
+	}
+	there, err := js.Stream(ctx, ebbwatch.FlowStream)
+	if err == nil {
+		flow.SubjectTransform = there.CachedInfo().Config.SubjectTransform
+	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("open stream %s: %w", ebbwatch.FlowStream, err)
+	}
+	if s.Flow, err = js.CreateOrUpdateStream(ctx, flow); err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", ebbwatch.FlowStream, err)
 	}
 	s.DeadLetter, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -107,26 +133,31 @@ func Ensure(ctx context.Context, js jetstream.JetStream, cfg Config) (*Streams, 
 	if err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", ebbwatch.DeadLetterStream, err)
 	}
-	s.Consumer, err = s.Flow.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: ebbwatch.FlowConsumer, Description: "Ebbwatch: the collectors",
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: cfg.AckWait, MaxAckPending: cfg.MaxAckPending, MaxDeliver: -1,
-		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{priorityGroup}, PinnedTTL: cfg.Standby,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create consumer %s: %w", ebbwatch.FlowConsumer, err)
-	}
 	return s, nil
 }
 
-// Messages asks for batches until the returned iterator is stopped. While
-// another collector is active it yields none.
-func (s *Streams) Messages() (jetstream.MessagesContext, error) {
-	it, err := s.Consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(s.cfg.PrefetchMessages, s.cfg.PrefetchBytes),
-		jetstream.PullExpiry(max(time.Second, s.cfg.Standby/4)), // each request renews the claim to be the active one
-		jetstream.PullPriorityGroup(priorityGroup))
-	if err != nil {
-		return nil, fmt.Errorf("ask for batches: %w", err)
+func transform(shards int) *jetstream.SubjectTransformConfig {
+	if shards == 1 {
+		return nil
 	}
-	return it, nil
+	source, destination := ebbwatch.ShardTransform(shards)
+	return &jetstream.SubjectTransformConfig{Source: source, Destination: destination}
+}
+
+// Get returns a message of the stream of batches, as the stream's leader has it.
+// Other servers of a cluster, which may answer Flow.GetMsg, can be behind: they would
+// not have a message yet, as if it were acknowledged.
+func (s *Streams) Get(ctx context.Context, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	leader, err := s.js.Conn().JetStream()
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	raw, err := leader.GetMsg(ebbwatch.FlowStream, sequence, nats.Context(ctx))
+	if errors.Is(err, nats.ErrMsgNotFound) {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &jetstream.RawStreamMsg{Subject: raw.Subject, Sequence: raw.Sequence, Header: raw.Header, Data: raw.Data, Time: raw.Time}, nil
 }

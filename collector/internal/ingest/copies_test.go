@@ -62,8 +62,8 @@ func TestABatchThatIsSentAgainIsStoredOnce(t *testing.T) {
 		table := stored.NewTable(conn)
 		defer table.Close()
 		g := &Ingester{
-			Config: cfg, Streams: streams, JS: server.JetStream(t), Record: table, Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-			Store: sink.NewWriter(sink.DefaultConfig(), conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
+			Config: cfg, Streams: streams, JS: server.JetStream(t), Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Connect: backend(sink.NewWriter(sink.DefaultConfig(), conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), table),
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)

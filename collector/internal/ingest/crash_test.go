@@ -91,7 +91,7 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 				}
 				ctx, kill := context.WithCancel(t.Context())
 				g := &Ingester{
-					Config: cfg, Streams: streams, JS: nats.JetStream(t), Store: store, Record: stored.NewTable(conn),
+					Config: cfg, Streams: streams, JS: nats.JetStream(t), Connect: backend(store, stored.NewTable(conn)),
 					Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 				}
 				done := make(chan error, 1)
@@ -128,6 +128,11 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// backend gives every shard the same store.
+func backend(s Store, r Record) func() Backend {
+	return func() Backend { return Backend{Store: s, Record: r, Close: func() {}} }
 }
 
 func migrate(t *testing.T, conn chconn.Config, js jetstream.JetStream) {

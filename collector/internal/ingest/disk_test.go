@@ -99,7 +99,7 @@ func TestAFullDiskOfClickHouseHoldsBatchesUpAndLosesNone(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.BlockMessages, cfg.BlockAge = 20, 50*time.Millisecond
 	g := &Ingester{
-		Config: cfg, Streams: streams, JS: server.JetStream(t), Store: store, Record: stored.NewTable(conn),
+		Config: cfg, Streams: streams, JS: server.JetStream(t), Connect: backend(store, stored.NewTable(conn)),
 		Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	ctx, stop := context.WithCancel(t.Context())

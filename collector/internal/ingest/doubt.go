@@ -36,7 +36,7 @@ type doubt struct {
 const (
 	doubtAge      = 50 * time.Millisecond
 	doubtMessages = 2000
-	doubtBytes    = 8 << 20
+	doubtBytes    = 8 << 20 // of all shards together
 )
 
 func (d *doubts) add(msg message, b stored.Batch) {
@@ -60,9 +60,9 @@ func (d *doubts) waiting() bool { return len(d.unasked)+len(d.answered) > 0 }
 
 // ripe reports whether to ask now: nothing more will come, or it is time. What
 // is answered for goes first.
-func (d *doubts) ripe(closing bool) bool {
+func (d *doubts) ripe(closing bool, shards int) bool {
 	return len(d.answered) == 0 && len(d.unasked) > 0 &&
-		(closing || d.isDue || len(d.unasked) >= doubtMessages || d.bytes >= doubtBytes)
+		(closing || d.isDue || len(d.unasked) >= doubtMessages || d.bytes >= doubtBytes/shards)
 }
 
 // ask asks the database about all doubts, until it answers. It fails only when

@@ -25,12 +25,12 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 		}
 	}
 	for arrived != nil || len(current.sequences) > 0 || p.doubts.waiting() {
-		isFull := current.full(p.Config)
+		isFull := current.full(p.limits())
 		switch {
 		case len(p.doubts.answered) > 0 && !isFull:
 			put(p.doubts.next())
 			continue
-		case p.doubts.ripe(arrived == nil):
+		case p.doubts.ripe(arrived == nil, p.shard.Of):
 			if p.ask(ctx) != nil {
 				return nil
 			}

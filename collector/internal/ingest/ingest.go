@@ -7,19 +7,19 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 )
 
 // Config bounds a block, the rows of one insert. Whichever limit is reached
-// first ends it. A collector holds two blocks.
+// first ends it. A collector holds two blocks of each of its shards, which share
+// the limits: with three shards each block has a third of them.
 type Config struct {
 	BlockRows     int           `yaml:"block_rows"`     // of flows, or of coverage
 	BlockMessages int           `yaml:"block_messages"` // batches
@@ -70,90 +70,47 @@ type Store interface {
 	Write(ctx context.Context, b *sink.Block, token string) error
 }
 
-// Ingester is one active or standing-by collector.
+// Backend is one shard's way to the database.
+type Backend struct {
+	Store  Store
+	Record Record
+	Close  func() // once nobody uses the others
+}
+
+// Ingester is one collector: it takes its share of the stream's shards.
 type Ingester struct {
 	Config  Config
 	Streams consume.Config
 	JS      jetstream.JetStream
-	Store   Store
-	Record  Record
+	Connect func() Backend
 	Metrics *Metrics
 	Log     *slog.Logger
 
-	trouble atomic.Pointer[error]
+	mu      sync.Mutex
+	trouble error
+	workers map[consume.Shard]*worker
+	sharers atomic.Int64 // how many workers share the memory
 }
 
-// shard names the ledger. All collectors of one stream share one: one of them
-// is active and the others stand by.
-const shard = "0"
-
-// Run moves batches until ctx ends and what was read is stored, or
-// DrainTimeout is over. It returns nil then; what was not stored stays in NATS.
-func (g *Ingester) Run(ctx context.Context) error {
-	for {
-		err := g.session(ctx)
-		if ctx.Err() != nil {
-			if err != nil {
-				g.Log.Warn("stopped before everything that was read is stored; it stays in nats", "error", err)
-			}
-			return nil
-		}
-		if err == nil {
-			err = errors.New("the stream of messages ended")
-		}
-		g.trouble.Store(&err)
-		g.Metrics.sessions.Inc()
-		g.Log.Warn("ingest starts over; unacknowledged batches will come again", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// Health returns why nothing is ingested at the moment, nil if it is, or if
-// another collector does.
+// Health returns why not everything that falls to this collector is ingested at
+// the moment, nil if it is.
 func (g *Ingester) Health() error {
-	if err := g.trouble.Load(); err != nil {
-		return *err
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.trouble != nil {
+		return g.trouble
+	}
+	for _, w := range g.workers {
+		if err := w.trouble.Load(); err != nil {
+			return *err
+		}
 	}
 	return nil
 }
 
-// session is the time between two losses of the ledger or the messages: it
-// settles what the last one left, then runs the two halves of the pipeline.
-func (g *Ingester) session(ctx context.Context) error {
-	p := &pipe{
-		Ingester: g, decoder: batch.NewDecoder(batch.Limits{MaxAhead: g.Config.MaxAhead, MaxAge: g.Config.MaxAge}),
-		arrived: make(chan message), full: make(chan *load), free: make(chan *load, 2),
-	}
-	if err := p.open(ctx); err != nil {
-		return err
-	}
-	messages, err := p.streams.Messages()
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-	g.trouble.Store(nil)
-
-	// The committer outlives ctx by DrainTimeout.
-	drain, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(g.Config.DrainTimeout, func() { cancel(errors.New("drain timeout")) })
-		context.AfterFunc(drain, func() { timer.Stop() })
-	})()
-
-	group, groupCtx := errgroup.WithContext(drain)
-	p.messages = messages
-	p.free <- newLoad()
-	p.free <- newLoad()
-	defer context.AfterFunc(ctx, messages.Drain)()            // a stop: no new messages
-	defer context.AfterFunc(groupCtx, messages.Stop)()        // a failure: none at all
-	group.Go(func() error { return p.read(ctx, groupCtx) })   // JetStream → arrived
-	group.Go(func() error { return p.fill(ctx, groupCtx) })   // arrived → full
-	group.Go(func() error { return p.commit(ctx, groupCtx) }) // full → ClickHouse
-	return group.Wait()
+// limits returns the limits of one block.
+func (g *Ingester) limits() Config {
+	c, n := g.Config, int(max(1, g.sharers.Load()))
+	c.BlockRows, c.BlockMessages, c.BlockBytes = max(1, c.BlockRows/n), max(1, c.BlockMessages/n), c.BlockBytes/n
+	return c
 }

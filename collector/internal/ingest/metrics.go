@@ -29,6 +29,7 @@ type Metrics struct {
 	blockSeconds     prometheus.Histogram
 	lag, lagBytes    prometheus.Gauge
 	oldest           prometheus.Gauge
+	shards           prometheus.Gauge
 
 	mu     sync.Mutex
 	warned time.Time
@@ -48,6 +49,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		lag:              gauge("lag_batches", "Batches in NATS that are not stored yet. If it grows, inserts are slower than the agents: look at ebbwatch_collector_insert_seconds."),
 		lagBytes:         gauge("lag_bytes", "Bytes of the batches in NATS that are not stored yet. Near streams.flow_max_bytes NATS refuses new batches and the agents keep them: make ClickHouse faster, or raise it."),
 		oldest:           gauge("oldest_batch_seconds", "Age of the oldest batch that is not stored yet. Above a minute, findings come late by as much: look at ebbwatch_collector_insert_retries_total."),
+		shards:           gauge("shards_held", "Shards of the stream that this collector reads (streams.shards, divided by the collectors that run). If the sum over all collectors is not streams.shards for longer than streams.standby, read the logs."),
 		batches:          counter("stored_batches_total", "Batches stored and acknowledged. If it stands still while the lag grows, look at the log."),
 		bytes:            counter("stored_batch_bytes_total", "Bytes of the batches stored, as received. Compare with the rows inserted to see what a flow costs on the wire."),
 		deadLetterErrors: counter("dead_letter_errors_total", "Refused batches that could not be written to the dead letters and stay in their stream for now. Check the state of JetStream (disk, limits)."),
@@ -74,7 +76,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range batch.Reasons() {
 		m.refused.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.lettersDropped, m.lettersStored, m.letters, m.letterBytes, m.redelivered, m.copies, m.looked, m.settled, m.takenBack, m.sessions, m.blockSeconds)
+	reg.MustRegister(m.shards, m.lag, m.lagBytes, m.oldest, m.batches, m.bytes, m.refused, m.deadLetterErrors, m.lettersDropped, m.lettersStored, m.letters, m.letterBytes, m.redelivered, m.copies, m.looked, m.settled, m.takenBack, m.sessions, m.blockSeconds)
 	return m
 }
 

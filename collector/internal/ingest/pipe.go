@@ -60,9 +60,11 @@ func (l *load) reset() {
 
 // pipe is the running part of a session. Each method is one goroutine.
 type pipe struct {
-	*Ingester
+	*worker
 	decoder  *batch.Decoder
 	streams  *consume.Streams
+	queue    *consume.Queue
+	pin      string // of read: the server's choice of this session, "" as long as there is none
 	ledger   *ledger.Ledger
 	messages jetstream.MessagesContext
 	arrived  chan message
@@ -77,7 +79,6 @@ type pipe struct {
 // made this collector the active one, what others had received comes first.
 func (p *pipe) read(stop, ctx context.Context) error {
 	defer close(p.arrived)
-	pin := ""
 	for {
 		msg, err := p.messages.Next()
 		switch {
@@ -94,11 +95,11 @@ func (p *pipe) read(stop, ctx context.Context) error {
 			p.Log.Error("received a message without JetStream metadata", "subject", msg.Subject(), "error", err)
 			continue
 		}
-		if now := msg.Headers().Get(pinHeader); now != pin {
-			if err := p.takeOver(stop, ctx, m, pin == ""); err != nil {
+		if now := msg.Headers().Get(pinHeader); now != p.pin {
+			if err := p.takeOver(stop, ctx, m, p.pin == ""); err != nil {
 				return err
 			}
-			pin = now
+			p.pin = now
 		}
 		if !p.pass(ctx, m) {
 			return nil
@@ -118,7 +119,7 @@ func (p *pipe) pass(ctx context.Context, m message) bool {
 
 // commit stores blocks one after the other.
 func (p *pipe) commit(stop, ctx context.Context) error {
-	for blocks := 0; ; blocks++ {
+	for {
 		var l *load
 		select {
 		case <-ctx.Done():
@@ -137,7 +138,7 @@ func (p *pipe) commit(stop, ctx context.Context) error {
 		}
 		l.reset()
 		p.free <- l
-		if p.ledger.Fragments() > 256 && blocks%16 == 0 {
+		if p.ledger.Fragments() > 256 {
 			p.compact(ctx)
 		}
 	}
@@ -193,7 +194,7 @@ func (p *pipe) begin(ctx context.Context, intent ledger.Intent) error {
 func (p *pipe) compact(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	info, err := p.streams.Consumer.Info(ctx)
+	info, err := p.queue.Consumer.Info(ctx)
 	if err != nil {
 		if p.Metrics.mayWarn() {
 			p.Log.Warn("cannot read the acknowledgement floor", "error", err)

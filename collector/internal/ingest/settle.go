@@ -18,10 +18,13 @@ func (p *pipe) open(ctx context.Context) error {
 	attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var err error
-	if p.streams, err = consume.Ensure(attempt, p.JS, p.Streams); err != nil {
+	if p.streams, err = consume.Open(attempt, p.JS, p.Streams); err != nil {
 		return err
 	}
-	if p.ledger, err = ledger.Open(attempt, p.JS, shard, p.Streams.Replicas); err != nil {
+	if p.queue, err = p.streams.Queue(attempt, p.shard); err != nil {
+		return err
+	}
+	if p.ledger, err = ledger.Open(attempt, p.JS, p.shard.String(), p.Streams.Replicas); err != nil {
 		return err
 	}
 	return p.load(ctx)
@@ -48,7 +51,7 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 	l := newLoad()
 	for _, r := range intent.Sequences {
 		for seq := r[0]; seq <= r[1]; seq++ {
-			raw, err := p.streams.Flow.GetMsg(ctx, seq)
+			raw, err := p.streams.Get(ctx, seq)
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				continue
 			}

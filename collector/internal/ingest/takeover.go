@@ -19,7 +19,7 @@ const pinHeader = "Nats-Pin-Id"
 
 // message is one batch, from the queue or taken back.
 type message struct {
-	subject, id string // id is the agent's own Nats-Msg-Id
+	subject, id string // on which it was published, and the agent's own Nats-Msg-Id
 	data        []byte
 	sequence    uint64
 	stored      time.Time
@@ -37,7 +37,7 @@ func queued(msg jetstream.Msg) (message, error) {
 		return message{}, err
 	}
 	return message{
-		subject: msg.Subject(), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
+		subject: ebbwatch.PublishedSubject(msg.Subject()), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
 		sequence: meta.Sequence.Stream, stored: meta.Timestamp, deliveries: meta.NumDelivered, delivery: msg,
 		replayed: msg.Headers().Get(consume.ReplayHeader) != "",
 	}, nil
@@ -46,7 +46,7 @@ func queued(msg jetstream.Msg) (message, error) {
 // found returns a message as it lies in the stream.
 func found(raw *jetstream.RawStreamMsg) message {
 	return message{
-		subject: raw.Subject, id: raw.Header.Get(nats.MsgIdHdr), data: raw.Data, sequence: raw.Sequence, stored: raw.Time,
+		subject: ebbwatch.PublishedSubject(raw.Subject), id: raw.Header.Get(nats.MsgIdHdr), data: raw.Data, sequence: raw.Sequence, stored: raw.Time,
 		replayed: raw.Header.Get(consume.ReplayHeader) != "",
 	}
 }
@@ -83,7 +83,7 @@ func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) er
 	last := first.sequence - 1 // new messages are delivered in the order of the stream
 	if first.deliveries > 1 {  // old ones are not
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		info, err := p.streams.Consumer.Info(attempt)
+		info, err := p.queue.Consumer.Info(attempt)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("take over: read consumer: %w", err)
@@ -93,7 +93,7 @@ func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) er
 	taken := 0
 	for sequence := uint64(1); sequence <= last && stop.Err() == nil; sequence++ {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
-		raw, err := p.streams.Flow.GetMsg(attempt, sequence, jetstream.WithGetMsgSubject(ebbwatch.FlowSubjectPrefix+"*")) // or the next
+		raw, err := p.queue.Next(attempt, sequence)
 		cancel()
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break

@@ -59,7 +59,11 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 		t.Fatal(err)
 	}
 	// A session receives the old batches and dies without a word.
-	messages, err := streams.Messages()
+	queue, err := streams.Queue(t.Context(), consume.Shards(1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := queue.Messages()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +87,7 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 			}
 		},
 	}
-	g := &Ingester{Config: settings, Streams: cfg, JS: server.JetStream(t), Store: store, Record: stored.NewTable(conn), Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	g := &Ingester{Config: settings, Streams: cfg, JS: server.JetStream(t), Connect: backend(store, stored.NewTable(conn)), Metrics: metrics, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	start := func() { go func() { done <- g.Run(ctx) }() }

@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,6 +80,11 @@ const (
 	Held
 	Done
 )
+
+// maxFragments bounds the ranges of Done that are written: with those of an intent
+// they must fit a message of NATS. The sequences of a shard have those of the others
+// between them.
+const maxFragments = 10_000
 
 // Ledger is the ledger of one shard. Its methods may be called concurrently,
 // but there is one intent at a time.
@@ -166,6 +172,9 @@ func (l *Ledger) Discard(sequence uint64, stored time.Time) {
 
 func (l *Ledger) done(first, last uint64, stored time.Time) {
 	l.state.Done = l.state.Done.Add(first, last)
+	if n := len(l.state.Done); n > maxFragments { // the oldest are hardly delivered again; if so, the database knows their batches
+		l.state.Done = slices.Delete(l.state.Done, 0, n-maxFragments)
+	}
 	if stored.After(l.state.DoneUntil) {
 		l.state.DoneUntil = stored
 	}

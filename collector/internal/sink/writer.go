@@ -50,8 +50,8 @@ type Writer struct {
 	log     *slog.Logger
 	metrics metrics
 	client  *ch.Client
-	trouble atomic.Pointer[error]
-	alarmed time.Time // when the last alarm was logged
+	trouble *atomic.Pointer[error] // of all siblings: the last that any of them met
+	alarmed time.Time              // when the last alarm was logged
 }
 
 type metrics struct {
@@ -62,7 +62,7 @@ type metrics struct {
 
 // NewWriter returns a writer that has not connected yet.
 func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	w := &Writer{cfg: cfg, conn: conn, log: log}
+	w := &Writer{cfg: cfg, conn: conn, log: log, trouble: new(atomic.Pointer[error])}
 	w.metrics = metrics{
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ebbwatch_collector_inserted_rows_total",
@@ -83,6 +83,12 @@ func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.
 		w.metrics.retries.WithLabelValues(c.String())
 	}
 	return w
+}
+
+// Sibling returns a writer with a connection of its own that counts into the same
+// metrics and shares Health: one for each shard that a collector reads.
+func (w *Writer) Sibling() *Writer {
+	return &Writer{cfg: w.cfg, conn: w.conn, log: w.log, metrics: w.metrics, trouble: w.trouble}
 }
 
 // settings make an insert synchronous, and repeatable with the same token:
@@ -190,8 +196,8 @@ func (w *Writer) report(c class, table string, err error) {
 	w.log.Warn("insert failed, repeating", "table", table, "class", c.String(), "error", err)
 }
 
-// Health returns why the last insert failed, nil if it succeeded. It may be
-// called concurrently.
+// Health returns why the last insert, of a sibling perhaps, failed, nil if it
+// succeeded. It may be called concurrently.
 func (w *Writer) Health() error {
 	if err := w.trouble.Load(); err != nil {
 		return *err

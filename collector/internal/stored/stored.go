@@ -43,8 +43,9 @@ const (
 // on their way into the store. It is right as long as nobody else stores any. The
 // zero value is ready for use; it is not safe for concurrent use.
 type Set struct {
-	runs  map[Run]*run
-	bytes int
+	Sharers int // how many sets share the memory for one; 0 is 1
+	runs    map[Run]*run
+	bytes   int
 }
 
 // run is what is known of one run: of the numbers up to last, those in known are
@@ -58,7 +59,7 @@ type run struct {
 const (
 	runBytes   = 256 // of memory, with its strings and its place in the map
 	rangeBytes = 16
-	maxBytes   = 64 << 20 // some 250,000 runs
+	maxBytes   = 64 << 20 // of all sharers; some 250,000 runs
 )
 
 // Status returns what is known of a batch.
@@ -99,7 +100,7 @@ func (s *Set) Add(r Run, sequence uint64) {
 
 // Full reports whether the set takes as much memory as it may. Then Reset it,
 // once all that was added is in the table.
-func (s *Set) Full() bool { return s.bytes >= maxBytes }
+func (s *Set) Full() bool { return s.bytes >= maxBytes/max(1, s.Sharers) }
 
 // Reset forgets everything.
-func (s *Set) Reset() { *s = Set{} }
+func (s *Set) Reset() { *s = Set{Sharers: s.Sharers} }
