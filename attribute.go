@@ -203,7 +203,7 @@ func (b *Batch) appendAttributes(f *Flow) {
 }
 
 // entry returns the index of a combination, which is new or not.
-func (b *Batch) entry(g Group, c combination) uint32 {
+func (b *Batch) entry(g Group, c combination) uint16 {
 	if c == (combination{}) {
 		return 0
 	}
@@ -211,7 +211,7 @@ func (b *Batch) entry(g Group, c combination) uint32 {
 		return i
 	}
 	if b.entryIndex[g] == nil {
-		b.entryIndex[g] = make(map[combination]uint32)
+		b.entryIndex[g] = make(map[combination]uint16)
 	}
 	for a := attributesOf[g][0]; a < attributesOf[g][1]; a++ {
 		v, col := c[a-attributesOf[g][0]], &b.Attributes[a]
@@ -223,8 +223,8 @@ func (b *Batch) entry(g Group, c combination) uint32 {
 		}
 	}
 	b.Entries[g]++
-	b.entryIndex[g][c] = uint32(b.Entries[g])
-	return uint32(b.Entries[g])
+	b.entryIndex[g][c] = uint16(b.Entries[g])
+	return uint16(b.Entries[g])
 }
 
 // setAttributes fills in what record n has. The columns are valid.
@@ -247,8 +247,8 @@ func (b *Batch) setAttributes(f *Flow, n int) {
 // validateLengths checks the number of entries of groups and attributes.
 func (b *Batch) validateLengths() error {
 	for g := range Groups {
-		if n := b.Entries[g]; n < 0 || n > MaxBatchFlows {
-			return fmt.Errorf("%w: group %s has %d entries, at most %d", ErrInvalid, groupNames[g], n, MaxBatchFlows)
+		if n := b.Entries[g]; n < 0 || n > b.Len() {
+			return fmt.Errorf("%w: group %s has %d entries for %d records", ErrInvalid, groupNames[g], n, b.Len())
 		}
 		if len(b.Index[g]) != b.Len() {
 			return fmt.Errorf("%w: column %s has %d entries, want %d", ErrInvalid, groupNames[g], len(b.Index[g]), b.Len())
@@ -304,7 +304,7 @@ func (b *Batch) parseAttributes(packed [][]byte, flows int) (err error) {
 	entries := packed[fieldEntries]
 	for g := 0; g < len(b.Entries) && len(entries) > 0; g++ { // a newer agent may have more groups
 		v, n := protowire.ConsumeVarint(entries)
-		if n < 0 || v > MaxBatchFlows {
+		if n < 0 || v > uint64(flows) { // before memory is spent on what no record has
 			return fmt.Errorf("%w: entries of group %s", ErrInvalid, groupNames[g])
 		}
 		b.Entries[g], entries = int(v), entries[n:]

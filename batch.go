@@ -11,10 +11,10 @@ import (
 // Limits of one batch. A decoder refuses what exceeds them, so a hostile
 // message costs bounded memory and time.
 const (
-	MaxBatchFlows   = 1 << 16  // records
-	MaxBatchEncoded = 1 << 20  // bytes of the compressed message: NATS' default max_payload
-	MaxBatchDecoded = 16 << 20 // bytes after decompression
-	MaxName         = 255      // bytes of any name in a batch
+	MaxBatchFlows   = 1<<16 - 1 // records, so that an index of their combinations takes 16 bits
+	MaxBatchEncoded = 1 << 20   // bytes of the compressed message: NATS' default max_payload
+	MaxBatchDecoded = 16 << 20  // bytes after decompression
+	MaxName         = 255       // bytes of any name in a batch
 	maxAttachPoints = 1 << 12
 	maxLosses       = 64
 	maxReasons      = 16
@@ -123,8 +123,8 @@ type Batch struct {
 
 	// Index says by Group what a record has: 0 is every attribute's default, else
 	// one more than an entry of the group.
-	Index [Groups][]uint32
-	// Entries is how many entries each group has.
+	Index [Groups][]uint16
+	// Entries is how many entries each group has: not more than there are records.
 	Entries [Groups]int
 	// Attributes are columns by Attribute: empty if all of it is 0, else with one
 	// value for each entry of its group.
@@ -133,7 +133,7 @@ type Batch struct {
 	nameBytes   int // of what Append put into Strings
 	addrIndex   map[netip.Addr]uint32
 	stringIndex map[string]uint32
-	entryIndex  [Groups]map[combination]uint32
+	entryIndex  [Groups]map[combination]uint16
 	distance    []uint64 // of the starts, while they are encoded
 }
 

@@ -94,7 +94,7 @@ func TestValidateRefusesColumnsOfUnequalLength(t *testing.T) {
 			t.Errorf("a longer column %s gives %v", groupNames[g], err)
 		}
 		b = goldenBatch()
-		b.Index[g][1] = uint32(b.Entries[g]) + 1
+		b.Index[g][1] = uint16(b.Entries[g]) + 1
 		if err := b.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), groupNames[g]) {
 			t.Errorf("an index of %s out of bounds gives %v", groupNames[g], err)
 		}
@@ -150,7 +150,7 @@ func TestRecordsShareEntries(t *testing.T) {
 	if b.Entries != want {
 		t.Errorf("entries are %v, want %v", b.Entries, want)
 	}
-	if want := []uint32{0, 1, 2, 0, 1, 2, 0, 1, 2, 0}; !reflect.DeepEqual(b.Index[GroupSrcOwner], want) {
+	if want := []uint16{0, 1, 2, 0, 1, 2, 0, 1, 2, 0}; !reflect.DeepEqual(b.Index[GroupSrcOwner], want) {
 		t.Errorf("owners are %v, want %v", b.Index[GroupSrcOwner], want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -238,10 +239,12 @@ type Decoder struct {
 	raw     []byte
 	lengths []uint8
 	names   names
+	text    strings.Builder // of dictionaries of names, whose strings are parts of it
 }
 
 // Decode replaces b with the batch in message, validated, and reuses all memory
-// of b. Its strings and columns are copies: message may be reused. It never holds
+// of b. Its strings and columns are copies: message may be reused. A string that is
+// kept keeps up to 32 KiB of others: clone it. It never holds
 // more than MaxBatchDecoded bytes of a message. After an error b is undefined.
 func (d *Decoder) Decode(message []byte, b *Batch) error {
 	if len(message) > MaxBatchEncoded {
@@ -385,10 +388,10 @@ func (d *Decoder) parseNames(text, lengths []byte, b *Batch) (err error) {
 	if d.lengths, err = unpack(d.lengths, lengths[size:], int(n)); err != nil {
 		return fmt.Errorf("lengths of names: %w", err)
 	}
-	all, at := string(text), 0
-	if !utf8.ValidString(all) {
+	if !utf8.Valid(text) {
 		return fmt.Errorf("%w: a name is not UTF-8", ErrInvalid)
 	}
+	all, at := d.copyText(text), 0
 	for _, length := range d.lengths {
 		if at+int(length) > len(all) {
 			return fmt.Errorf("%w: names are longer than their text", ErrInvalid)
@@ -403,6 +406,19 @@ func (d *Decoder) parseNames(text, lengths []byte, b *Batch) (err error) {
 		return fmt.Errorf("%w: names are shorter than their text", ErrInvalid)
 	}
 	return nil
+}
+
+// copyText returns a copy of text in memory that is shared by some copies, so
+// that few are made.
+func (d *Decoder) copyText(text []byte) string {
+	const most = 1 << 15
+	if d.text.Cap()-d.text.Len() < len(text) {
+		d.text = strings.Builder{}
+		d.text.Grow(max(most, len(text)))
+	}
+	at := d.text.Len()
+	d.text.Write(text)
+	return d.text.String()[at:]
 }
 
 // names keeps the names of envelopes, which come again with every batch of an agent.

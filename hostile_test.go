@@ -41,6 +41,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"an address index out of bounds":         {raw(one().bytes(18, 1, 1)), ErrInvalid},
 		"an index of a group out of bounds":      {raw(one().bytes(firstGroup+protowire.Number(GroupKind), 1, 1)), ErrInvalid},
 		"an entry that names nothing":            {raw(one().bytes(firstAttribute+protowire.Number(AttrInterface), 2, 3)), ErrInvalid},
+		"more entries than records":              {raw(one().bytes(fieldEntries, 2)), ErrInvalid},
 		"more entries than allowed":              {raw(one().bytes(fieldEntries, 0x81, 0x80, 0x04)), ErrInvalid},
 		"a number of entries that is cut":        {raw(one().bytes(fieldEntries, 0x80)), ErrInvalid},
 		"an unknown conn_state":                  {raw(attribute(AttrConnState, 8, 13)), ErrInvalid},

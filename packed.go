@@ -221,11 +221,14 @@ func largest[T integer]() uint64 {
 
 // highest returns the largest value, 0 of none.
 func highest[T integer](col []T) T {
-	var v T
-	for _, x := range col {
-		v = max(v, x)
+	var a, b, c, d T // four, so that none waits for the one before
+	for ; len(col) >= 4; col = col[4:] {
+		a, b, c, d = max(a, col[0]), max(b, col[1]), max(c, col[2]), max(d, col[3])
 	}
-	return v
+	for _, v := range col {
+		a = max(a, v)
+	}
+	return max(a, b, c, d)
 }
 
 func appendSame[T any](col []T, v T, n int) []T {

@@ -23,7 +23,7 @@ func everyAttribute(t *testing.T, ch *chtest.Server) {
 		batch.Append(&flow)
 		if i == 1 {
 			for g := range ebbwatch.Groups {
-				batch.Index[g], batch.Entries[g] = []uint32{1}, 1
+				batch.Index[g], batch.Entries[g] = []uint16{1}, 1
 			}
 			for attr := range ebbwatch.Attributes {
 				batch.Attributes[attr] = []uint32{uint32(attr) + 1}

@@ -42,7 +42,7 @@ func sample() *ebbwatch.Batch {
 	for g := range ebbwatch.Groups {
 		b.Entries[g] = 10
 		for i := range b.Index[g] {
-			b.Index[g][i] = uint32((i + int(g)) % 11)
+			b.Index[g][i] = uint16((i + int(g)) % 11)
 		}
 	}
 	for i := range b.Attributes {

@@ -30,7 +30,7 @@ func run() int {
 		names []string
 		run   func() (map[string]float64, error)
 	}{
-		{[]string{"decode_append_ns_per_flow", "decode_append_all_columns_ns_per_flow", "message_bytes_per_flow", "message_all_columns_bytes_per_flow"}, decodeAppend},
+		{[]string{"decode_append_ns_per_flow", "decode_append_all_columns_ns_per_flow", "encode_insert_ns_per_flow", "encode_insert_all_columns_ns_per_flow", "message_bytes_per_flow", "message_all_columns_bytes_per_flow"}, decodeAppend},
 		{
 			[]string{"ingest_flows_per_s", "ingest_clickhouse_cpu_ns_per_flow", "ingest_collector_cpu_ns_per_flow", "ingest_nats_cpu_ns_per_flow", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
 			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },

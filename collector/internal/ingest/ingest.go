@@ -50,8 +50,8 @@ func (c Config) Validate() error {
 		return errors.New("ingest.block_rows: must be from 1 to 900000")
 	case c.BlockMessages < 1 || c.BlockMessages > 20_000: // their sequences must fit one message of NATS
 		return errors.New("ingest.block_messages: must be from 1 to 20000")
-	case c.BlockBytes < 1<<20:
-		return errors.New("ingest.block_bytes: must be at least 1 MiB")
+	case c.BlockBytes < 1<<20 || c.BlockBytes > 1<<31: // ends of its names are 32 bits wide
+		return errors.New("ingest.block_bytes: must be from 1 MiB to 2 GiB")
 	case c.BlockAge < 10*time.Millisecond:
 		return errors.New("ingest.block_age: must be at least 10ms")
 	case c.MaxAhead < 0 || c.MaxAge < time.Minute:

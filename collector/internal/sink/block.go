@@ -23,10 +23,12 @@ const (
 // sources, coverage and refused_batches. It is not safe for concurrent use.
 type Block struct {
 	names                interner
-	agent                dictionary
+	agent                *coded[uint16]
+	agents               codes[uint16]
 	start                proto.ColInt64
 	durationMS           proto.ColUInt32
-	srcIP, dstIP         proto.ColIPv6
+	src, dst             codes[uint32]
+	addrs                []proto.IPv6 // entries of src and dst
 	srcPort, dstPort     proto.ColUInt16
 	srcPackets, srcBytes proto.ColUInt64
 	dstPackets, dstBytes proto.ColUInt64
@@ -42,21 +44,24 @@ type Block struct {
 	refused  refused
 
 	flows proto.Input // the columns above under their names, attributes left out
-	addrs []proto.IPv6
 }
 
 // NewBlock returns an empty block.
 func NewBlock() *Block {
 	b := &Block{}
-	b.agent.init()
 	b.names.init()
+	b.agents.init()
+	b.agent = newNames(&b.agents, &b.names)
+	b.src.init()
+	b.dst.init()
+	b.addrs = make([]proto.IPv6, 1)
 	b.attributes.init(&b.names)
 	b.flows = proto.Input{
-		{Name: "agent", Data: &b.agent},
+		{Name: "agent", Data: b.agent},
 		{Name: "start", Data: proto.Alias(&b.start, typeMillis)},
 		{Name: "duration_ms", Data: &b.durationMS},
-		{Name: "src_ip", Data: &b.srcIP},
-		{Name: "dst_ip", Data: &b.dstIP},
+		{Name: "src_ip", Data: addresses{&b.src, &b.addrs}},
+		{Name: "dst_ip", Data: addresses{&b.dst, &b.addrs}},
 		{Name: "src_port", Data: &b.srcPort},
 		{Name: "dst_port", Data: &b.dstPort},
 		{Name: "src_packets", Data: &b.srcPackets},
@@ -84,15 +89,16 @@ func (b *Block) Longest() int {
 	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows(), b.refused.rows())
 }
 
-// flowRowBytes are those of a row's columns of fixed width, attributes left out
-// and dictionary keys included.
-const flowRowBytes = 100
+// flowRowBytes are those of a row's plain columns, and of its addresses in an insert.
+const flowRowBytes = 96
 
-// Bytes returns what the rows take in memory, with their names. The first row
-// that has an attribute makes a column of it for all rows: up to 4 bytes for
-// each, beside what its batch adds.
+// Bytes returns what the rows take in memory, with their names, and what their
+// insert does. The first row that has an attribute makes a column of it for all
+// rows: up to 4 bytes for each, beside what its batch adds.
 func (b *Block) Bytes() int {
-	return flowRowBytes*len(b.start) + b.agent.bytes() + b.names.bytes() + b.attributes.bytes(len(b.start)) +
+	const addr = 16
+	return flowRowBytes*len(b.start) + addr*(len(b.addrs)-1) + b.src.bytes() + b.dst.bytes() +
+		b.agents.bytes() + b.agent.bytes() + b.names.bytes() + b.attributes.bytes() +
 		b.features.bytes() + b.sources.bytes() + b.coverage.bytes() + b.refused.bytes()
 }
 
@@ -115,9 +121,21 @@ func (b *Block) tables() []table {
 	}
 }
 
+// EncodeFlows appends to buffer the columns of flows as an insert sends them
+// without compression. It is how the cost and the size of that are measured.
+func (b *Block) EncodeFlows(buffer *proto.Buffer) error {
+	flows := b.tables()[0]
+	return proto.Block{Columns: len(flows.input), Rows: flows.rows}.EncodeRawBlock(buffer, proto.Version, flows.input)
+}
+
 // Reset empties the block and keeps its memory.
 func (b *Block) Reset() {
 	b.flows.Reset()
+	b.agents.reset()
+	b.agent.reset()
+	b.src.reset()
+	b.dst.reset()
+	b.addrs = b.addrs[:1]
 	b.attributes.reset()
 	b.names.reset() // after all columns that hold its numbers
 	b.features.reset()
@@ -136,9 +154,10 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	if n == 0 {
 		return
 	}
-	b.agent.repeat(b.agent.key(in.Agent), n)
+	b.agent.addName(entry{b.names.number(in.Agent), uint32(len(in.Agent))})
+	b.agents.addSame(len(b.agent.entries)-1, n)
 	b.names.load(in.Strings)
-	b.attributes.append(in, len(b.start))
+	b.attributes.append(in)
 	at := len(b.start)
 	b.start, b.durationMS = extend(b.start, n), extend(b.durationMS, n)
 	for i, us := range in.Start {
@@ -147,11 +166,13 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	for i, us := range in.Duration {
 		b.durationMS[at+i] = uint32(min(us/1000, math.MaxUint32)) // 49 days
 	}
-	b.addrs = b.addrs[:0]
-	for _, a := range in.Addrs {
-		b.addrs = append(b.addrs, mapped(a))
+	b.src.add(in.SrcAddr, len(in.Addrs))
+	b.dst.add(in.DstAddr, len(in.Addrs))
+	addrs := len(b.addrs)
+	b.addrs = extend(b.addrs, len(in.Addrs))
+	for i, a := range in.Addrs {
+		mapTo(&b.addrs[addrs+i], a)
 	}
-	b.srcIP, b.dstIP = gather(b.srcIP, b.addrs, in.SrcAddr), gather(b.dstIP, b.addrs, in.DstAddr)
 	b.srcPort = append(b.srcPort, in.SrcPort...)
 	b.dstPort = append(b.dstPort, in.DstPort...)
 	b.srcPackets = append(b.srcPackets, in.SrcPackets...)
@@ -164,5 +185,13 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	b.latencyUS = append(b.latencyUS, in.LatencyUS...)
 }
 
-// mapped returns a as the store's IPv6: IPv4 as ::ffff:a.b.c.d.
-func mapped(a netip.Addr) proto.IPv6 { return proto.IPv6(a.As16()) }
+// mapTo makes ip the store's form of a: IPv4 as ::ffff:a.b.c.d. It writes in
+// place, because a copy of what was just written in pieces waits for all of them.
+func mapTo(ip *proto.IPv6, a netip.Addr) {
+	if !a.Is4() {
+		*ip = a.As16()
+		return
+	}
+	*ip = proto.IPv6{10: 0xff, 11: 0xff}
+	*(*[4]byte)(ip[12:]) = a.As4()
+}

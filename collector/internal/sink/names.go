@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"hash/maphash"
 	"slices"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -8,209 +9,148 @@ import (
 
 // interner numbers the names of a block, so that each is looked up once a batch,
 // however many columns and rows hold it. Number 0 is "".
+//
+// The names and the table are each one piece of memory, because looking up
+// thousands of names a second is waiting for memory.
 type interner struct {
-	numbers map[string]uint32
-	names   []string
-	text    int          // bytes that names keep in memory
-	batch   []uint32     // numbers of the names of the batch that is being appended
-	index   proto.ColStr // dictionary of the column that is being written
+	seed  maphash.Seed
+	slots []slot // a hash table with linear probing, at most half full, of a power of two
+	text  []byte // of all names, one after the other
+	ends  []uint32
+	batch []entry // of the names of the batch that is being appended, after ""
+
+	// Of the column that is being written.
+	used     []uint32 // numbers of its names, by key
+	keys     []uint32 // by entry
+	byNumber []uint32 // key plus one, 0 of a name that the column does not hold
 }
 
+// slot is a name's hash, and its number plus one; 0 is free. Most names are told
+// apart without a look at them.
+type slot struct{ hash, number uint32 }
+
+// entry is a name of a batch.
+type entry struct{ number, length uint32 }
+
+const fewSlots = 1 << 10
+
 func (n *interner) init() {
-	n.numbers = make(map[string]uint32)
+	n.seed, n.slots = maphash.MakeSeed(), make([]slot, fewSlots)
 	n.number("")
 }
 
+// name returns the name of a number, valid until the next one is added.
+func (n *interner) name(number uint32) []byte {
+	if number == 0 {
+		return nil
+	}
+	return n.text[n.ends[number-1]:n.ends[number]]
+}
+
+// number returns the number of a name. It keeps a copy of a new one.
 func (n *interner) number(s string) uint32 {
-	if k, ok := n.numbers[s]; ok {
-		return k
+	hash := uint32(maphash.String(n.seed, s))
+	mask := uint32(len(n.slots)) - 1
+	at := hash & mask
+	for ; n.slots[at].number != 0; at = (at + 1) & mask {
+		if slot := n.slots[at]; slot.hash == hash && string(n.name(slot.number-1)) == s {
+			return slot.number - 1
+		}
 	}
-	k := uint32(len(n.names))
-	n.numbers[s] = k
-	n.names = append(n.names, s)
-	return k
+	n.text = append(n.text, s...)
+	n.ends = append(n.ends, uint32(len(n.text)))
+	n.slots[at] = slot{hash, uint32(len(n.ends))}
+	if 2*len(n.ends) > len(n.slots) {
+		n.double()
+	}
+	return uint32(len(n.ends)) - 1
 }
 
-// load numbers the names of a batch. They are parts of one text, which stays in
-// memory for the sake of one that is new.
+func (n *interner) double() {
+	old := n.slots
+	n.slots = make([]slot, 2*len(old))
+	mask := uint32(len(n.slots)) - 1
+	for _, s := range old {
+		at := s.hash & mask
+		for s.number != 0 && n.slots[at].number != 0 {
+			at = (at + 1) & mask
+		}
+		if s.number != 0 {
+			n.slots[at] = s
+		}
+	}
+}
+
+// load numbers the names of a batch.
 func (n *interner) load(names []string) {
-	known, text := len(n.names), 0
-	n.batch = n.batch[:0]
+	n.batch = append(n.batch[:0], entry{})
 	for _, s := range names {
-		n.batch = append(n.batch, n.number(s))
-		text += len(s)
-	}
-	if len(n.names) > known {
-		n.text += text
+		n.batch = append(n.batch, entry{n.number(s), uint32(len(s))})
 	}
 }
 
-// bytes returns what the names take: the text, and entries of map and slice.
+// bytes returns what the names take: the text, and entries of table and slices.
 func (n *interner) bytes() int {
 	const entry = 64
-	return n.text + entry*(len(n.names)-1)
+	return len(n.text) + entry*(len(n.ends)-1)
 }
 
-// reset forgets all names. A map that has grown large is dropped, so that a
-// flood of names does not stay in memory.
+// reset forgets all names. What has grown large is dropped, so that a flood of
+// names does not stay in memory.
 func (n *interner) reset() {
-	if len(n.names) > 1<<16 {
+	if len(n.ends) > 1<<16 {
 		*n = interner{}
 		n.init()
 		return
 	}
-	clear(n.numbers)
-	clear(n.names)
-	n.names, n.text = n.names[:0], 0
+	clear(n.slots)
+	n.text, n.ends = n.text[:0], n.ends[:0]
 	n.number("")
 }
 
-// nameColumn is a LowCardinality(String) column of names that an interner
-// numbers. The names of its dictionary are put together when it is written.
-type nameColumn struct {
-	proto.ColLowCardinalityRaw
-	names *interner
-	used  []uint32 // numbers of the dictionary's names, by key
-	keys  []uint32 // key plus one, by number; 0 for a name that the column does not hold
-	text  int      // bytes of the dictionary
-}
+// Of the wire form of a LowCardinality column: shared dictionaries with
+// additional keys, all of which come with the column.
+const (
+	dictionaryVersion = 1
+	dictionaryIsWhole = 1<<9 | 1<<10
+)
 
-func (c *nameColumn) init(names *interner) {
-	c.names = names
-	c.Index, c.Key = &names.index, proto.KeyUInt8
-}
-
-// key returns the key of a name by its number.
-func (c *nameColumn) key(number uint32) uint32 {
-	if k := c.keys[number]; k != 0 {
-		return k - 1
-	}
-	c.used = append(c.used, number)
-	c.keys[number] = uint32(len(c.used))
-	c.text += len(c.names.names[number])
-	return uint32(len(c.used)) - 1
-}
-
-// grow makes room for the numbers of names that are new since the last call.
-// The first call gives "" key 0.
-func (c *nameColumn) grow() {
-	c.keys = appendZeros(c.keys, len(c.names.names)-len(c.keys))
-	c.key(0)
-}
-
-// entries appends the keys of the names of an attribute's entries: 0 is "", and
-// other values are one more than an index into the names of the batch.
-func (c *nameColumn) entries(keys, values []uint32) []uint32 {
-	c.grow()
-	batch := c.names.batch
-	for _, v := range values {
-		var key uint32
-		if v != 0 {
-			key = c.key(batch[v-1])
+// encodeDictionary begins a column of rows names: it appends the dictionary of
+// those that entries number, and returns the entries' keys and their width in
+// bytes. The keys are valid until the next call.
+func (n *interner) encodeDictionary(b *proto.Buffer, entries []uint32, rows int) (keys []uint32, width int) {
+	n.used = n.used[:0]
+	n.byNumber = appendZeros(n.byNumber[:0], len(n.ends))
+	n.keys = slices.Grow(n.keys[:0], len(entries)+most8)[:len(entries)]
+	for i, number := range entries {
+		if n.byNumber[number] == 0 {
+			n.used = append(n.used, number)
+			n.byNumber[number] = uint32(len(n.used))
 		}
-		keys = append(keys, key)
+		n.keys[i] = n.byNumber[number] - 1
 	}
-	return keys
-}
-
-// widen makes the rows' keys wide enough for the dictionary.
-func (c *nameColumn) widen() {
-	if c.Key == proto.KeyUInt8 && len(c.used) > 1<<8 {
-		c.Key, c.Keys16 = proto.KeyUInt16, extend(c.Keys16, len(c.Keys8))
-		for i, k := range c.Keys8 {
-			c.Keys16[i] = uint16(k)
-		}
-		c.Keys8 = c.Keys8[:0]
+	width = keyWidth(len(n.used))
+	key := map[int]proto.CardinalityKey{1: proto.KeyUInt8, 2: proto.KeyUInt16, 4: proto.KeyUInt32}[width]
+	b.PutInt64(dictionaryIsWhole | int64(key))
+	b.PutInt64(int64(len(n.used)))
+	for _, number := range n.used {
+		name := n.name(number)
+		b.PutUVarInt(uint64(len(name)))
+		b.PutRaw(name)
 	}
-	if c.Key == proto.KeyUInt16 && len(c.used) > 1<<16 {
-		c.Key, c.Keys32 = proto.KeyUInt32, extend(c.Keys32, len(c.Keys16))
-		for i, k := range c.Keys16 {
-			c.Keys32[i] = uint32(k)
-		}
-		c.Keys16 = c.Keys16[:0]
+	b.PutInt64(int64(rows))
+	return n.keys, width
+}
+
+// keyWidth returns the bytes of a key into a dictionary of n names.
+func keyWidth(n int) int {
+	switch {
+	case n <= 1<<8:
+		return 1
+	case n <= 1<<16:
+		return 2
 	}
-}
-
-// gather appends keys[i] for each i of index.
-func (c *nameColumn) gather(keys, index []uint32, narrow *scratch) {
-	c.widen()
-	switch c.Key {
-	case proto.KeyUInt8:
-		c.Keys8 = gather(c.Keys8, convert(&narrow.u8, keys), index)
-	case proto.KeyUInt16:
-		c.Keys16 = gather(c.Keys16, convert(&narrow.u16, keys), index)
-	default:
-		c.Keys32 = gather(c.Keys32, keys, index)
-	}
-}
-
-// zeros appends "" n times.
-func (c *nameColumn) zeros(n int) {
-	switch c.Key {
-	case proto.KeyUInt8:
-		c.Keys8 = appendZeros(c.Keys8, n)
-	case proto.KeyUInt16:
-		c.Keys16 = appendZeros(c.Keys16, n)
-	default:
-		c.Keys32 = appendZeros(c.Keys32, n)
-	}
-}
-
-// rowKeys returns the key of each row.
-func (c *nameColumn) rowKeys() []uint32 {
-	all := make([]uint32, 0, max(len(c.Keys8), len(c.Keys16), len(c.Keys32)))
-	switch c.Key {
-	case proto.KeyUInt8:
-		for _, k := range c.Keys8 {
-			all = append(all, uint32(k))
-		}
-	case proto.KeyUInt16:
-		for _, k := range c.Keys16 {
-			all = append(all, uint32(k))
-		}
-	default:
-		all = append(all, c.Keys32...)
-	}
-	return all
-}
-
-// bytes returns what the keys and the dictionary take, here and in an insert.
-func (c *nameColumn) bytes() int {
-	return len(c.Keys8) + 2*len(c.Keys16) + 4*len(c.Keys32) + c.text + 4*len(c.used) + 4*len(c.keys)
-}
-
-// Type implements proto.ColInput.
-func (c *nameColumn) Type() proto.ColumnType {
-	return proto.ColumnTypeLowCardinality.Sub(proto.ColumnTypeString)
-}
-
-func (c *nameColumn) fill() {
-	c.names.index.Reset()
-	for _, number := range c.used {
-		c.names.index.Append(c.names.names[number])
-	}
-}
-
-// EncodeColumn implements proto.ColInput.
-func (c *nameColumn) EncodeColumn(b *proto.Buffer) {
-	c.fill()
-	c.ColLowCardinalityRaw.EncodeColumn(b)
-}
-
-// WriteColumn implements proto.ColInput. Only the keys may be captured by w: the
-// dictionary is copied, so that the next column may use its memory.
-func (c *nameColumn) WriteColumn(w *proto.Writer) {
-	c.fill()
-	c.ColLowCardinalityRaw.WriteColumn(w)
-}
-
-// Reset empties the column. It is to be reset with its interner.
-func (c *nameColumn) Reset() {
-	c.Key, c.Keys8, c.Keys16, c.Keys32 = proto.KeyUInt8, c.Keys8[:0], c.Keys16[:0], c.Keys32[:0]
-	if len(c.keys) > 1<<16 {
-		c.keys, c.used = nil, nil
-	}
-	c.keys, c.used, c.text = c.keys[:0], c.used[:0], 0
+	return 4
 }
 
 // extend makes column n entries longer; what they hold is undefined.

@@ -136,7 +136,8 @@ func (s *sources) append(in *ebbwatch.Batch, received time.Time) {
 		s.agent.repeat(agent, 1)
 		addr, others := proto.IPv6{}, uint8(1) // the invalid address
 		if v.Addr.IsValid() {
-			addr, others = mapped(v.Addr), 0
+			others = 0
+			mapTo(&addr, v.Addr)
 		}
 		s.addr, s.others = append(s.addr, addr), append(s.others, others)
 		s.intervalMS = append(s.intervalMS, v.IntervalMS)
