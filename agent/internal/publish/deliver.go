@@ -57,7 +57,9 @@ func (p *Publisher) attempt(ctx context.Context, js jetstream.JetStream) (int, e
 	group := p.outbox.take()
 	stored, rest, err := p.withoutStored(ctx, js, group)
 	if err != nil && p.unasked < maxUnasked {
-		p.unasked++
+		if p.reaches(ctx, js, &group[0]) {
+			p.unasked++
+		}
 		p.outbox.resolve(nil, group)
 		return 0, err
 	}

@@ -18,8 +18,8 @@ const (
 	// askTimeout bounds each request of the question whether the stream has what is
 	// in doubt: some twenty of them where it holds a million batches.
 	askTimeout = 2 * time.Second
-	// maxUnasked is how often the question may fail in a row before the answer is
-	// done without.
+	// maxUnasked is how often the question may fail in a row, although the stream is
+	// there, before the answer is done without.
 	maxUnasked = 5
 )
 
@@ -58,6 +58,16 @@ func (p *Publisher) withoutStored(ctx context.Context, js jetstream.JetStream, g
 	}
 	p.metrics.known.Add(float64(len(stored)))
 	return stored, rest, nil
+}
+
+// reaches reports whether the stream can be reached on the subject of m: it refuses a
+// message for another stream. Behind a leaf node whose hub is away an agent is
+// connected, and neither a question nor a batch gets anywhere.
+func (p *Publisher) reaches(ctx context.Context, js jetstream.JetStream, m *Message) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := js.Publish(ctx, ebbwatch.FlowSubject(m.agent()), nil, jetstream.WithExpectStream("none"), jetstream.WithRetryAttempts(0))
+	return errors.As(err, new(*jetstream.APIError))
 }
 
 // find returns the ids of those messages that the stream holds, and of others

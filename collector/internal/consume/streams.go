@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // Config describes the streams and the consumer.
@@ -121,17 +122,17 @@ func Ensure(ctx context.Context, js jetstream.JetStream, cfg Config) (*Streams, 
 	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("open stream %s: %w", ebbwatch.FlowStream, err)
 	}
-	if s.Flow, err = js.CreateOrUpdateStream(ctx, flow); err != nil {
-		return nil, fmt.Errorf("create stream %s: %w", ebbwatch.FlowStream, err)
+	if s.Flow, err = natsconn.EnsureStream(ctx, js, flow); err != nil {
+		return nil, err
 	}
-	s.DeadLetter, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	s.DeadLetter, err = natsconn.EnsureStream(ctx, js, jetstream.StreamConfig{
 		Name: ebbwatch.DeadLetterStream, Description: "Ebbwatch: batches that the collector refused, byte for byte, with the reason in a header",
 		Subjects: []string{ebbwatch.DeadLetterSubjectPrefix + ">"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 		Discard: jetstream.DiscardNew, MaxBytes: cfg.DeadLetterMaxBytes, // the collector makes room itself, see makeRoom
 		Replicas: cfg.Replicas, AllowDirect: true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create stream %s: %w", ebbwatch.DeadLetterStream, err)
+		return nil, err
 	}
 	return s, nil
 }

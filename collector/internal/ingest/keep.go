@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/ledger"
 	"github.com/ebbwatch/ebbwatch/collector/internal/roster"
 )
 
@@ -65,7 +66,7 @@ func (g *Ingester) Run(ctx context.Context) error {
 
 // round looks who is alive and takes or gives up shards accordingly.
 func (k *keeper) round(ctx context.Context) error {
-	attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+	attempt, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	list, err := k.roster.Enter(attempt)
 	if err != nil {
@@ -92,9 +93,14 @@ func (k *keeper) round(ctx context.Context) error {
 	return nil
 }
 
+// streams returns the streams, and the first time gives all that is in JetStream
+// this collector's configuration.
 func (k *keeper) streams(ctx context.Context) (*consume.Streams, error) {
 	if k.ensured {
 		return consume.Open(ctx, k.JS, k.Streams)
+	}
+	if _, err := ledger.Ensure(ctx, k.JS, k.Streams.Replicas); err != nil {
+		return nil, fmt.Errorf("create bucket %s: %w", ledger.Bucket, err)
 	}
 	s, err := consume.Ensure(ctx, k.JS, k.Streams)
 	k.ensured = err == nil

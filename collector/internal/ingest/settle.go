@@ -12,10 +12,14 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/ledger"
 )
 
+// askTimeout bounds a few requests to JetStream. A server of a cluster that dies takes
+// the answer along: then they are made again.
+const askTimeout = 10 * time.Second
+
 // open makes sure that everything in JetStream exists, reads the ledger, and
 // settles what the last session left.
 func (p *pipe) open(ctx context.Context) error {
-	attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
+	attempt, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var err error
 	if p.streams, err = consume.Open(attempt, p.JS, p.Streams); err != nil {
@@ -32,7 +36,7 @@ func (p *pipe) open(ctx context.Context) error {
 
 // load reads the ledger and makes the insert again that was left.
 func (p *pipe) load(ctx context.Context) error {
-	attempt, cancel := context.WithTimeout(ctx, 30*time.Second)
+	attempt, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	left, err := p.ledger.Load(attempt, p.streams.Flow.CachedInfo().Created)
 	if err != nil || left == nil {

@@ -82,6 +82,9 @@ func (m *member) end() {
 	}
 }
 
+// stored returns how many batches it has stored.
+func (m *member) stored() float64 { return testutil.ToFloat64(m.Metrics.batches) }
+
 // held returns how many shards each has.
 func held(members ...*member) string {
 	var n []string
@@ -224,8 +227,7 @@ func TestCollectorsShareTheStreamAndTakeOverFromOneThatIsGone(t *testing.T) {
 	doomed := server.JetStream(t)
 	third := s.start(doomed, s.streams)
 	eventually(t, "three have two each", 5*time.Second, func() bool { return held(first, second, third) == "2 2 2" })
-	stored := func(m *member) float64 { return testutil.ToFloat64(m.Metrics.batches) }
-	eventually(t, "each stores batches", 10*time.Second, func() bool { return min(stored(first), stored(second), stored(third)) > 20 })
+	eventually(t, "each stores batches", 10*time.Second, func() bool { return min(first.stored(), second.stored(), third.stored()) > 20 })
 
 	doomed.Conn().Close() // without a word; it goes on inserting what it has
 	gone := time.Now()

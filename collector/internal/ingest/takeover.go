@@ -82,7 +82,7 @@ func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) er
 	}
 	last := first.sequence - 1 // new messages are delivered in the order of the stream
 	if first.deliveries > 1 {  // old ones are not
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		attempt, cancel := context.WithTimeout(ctx, askTimeout)
 		info, err := p.queue.Consumer.Info(attempt)
 		cancel()
 		if err != nil {
@@ -92,7 +92,7 @@ func (p *pipe) takeOver(stop, ctx context.Context, first message, fresh bool) er
 	}
 	taken := 0
 	for sequence := uint64(1); sequence <= last && stop.Err() == nil; sequence++ {
-		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+		attempt, cancel := context.WithTimeout(ctx, askTimeout)
 		raw, err := p.queue.Next(attempt, sequence)
 		cancel()
 		if errors.Is(err, jetstream.ErrMsgNotFound) {

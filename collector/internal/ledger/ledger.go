@@ -98,17 +98,30 @@ type Ledger struct {
 	held     map[uint64]time.Time // sequence to the time it was stored
 }
 
-// Open creates the bucket if it does not exist. replicas is 1 or, in a NATS
-// cluster, that of the streams.
+// Open opens the ledger of a shard, and makes the bucket if it does not exist.
 func Open(ctx context.Context, js jetstream.JetStream, shard string, replicas int) (*Ledger, error) {
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: Bucket, Description: "Ebbwatch: what the collectors have stored and are about to store",
-		History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
-	})
+	kv, err := js.KeyValue(ctx, Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = Ensure(ctx, js, replicas)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("create bucket %s: %w", Bucket, err)
+		return nil, fmt.Errorf("open bucket %s: %w", Bucket, err)
 	}
 	return &Ledger{kv: kv, key: "ledger." + shard, held: make(map[uint64]time.Time)}, nil
+}
+
+// Ensure makes the bucket, or gives it as many replicas: 1 or, in a NATS cluster,
+// as many as the streams have.
+func Ensure(ctx context.Context, js jetstream.JetStream, replicas int) (jetstream.KeyValue, error) {
+	cfg := jetstream.KeyValueConfig{
+		Bucket: Bucket, Description: "Ebbwatch: what the collectors have stored and are about to store",
+		History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
+	}
+	kv, err := js.CreateKeyValue(ctx, cfg) // and not CreateOrUpdate: see natsconn.EnsureStream
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		kv, err = js.UpdateKeyValue(ctx, cfg)
+	}
+	return kv, err
 }
 
 // Load reads the ledger and forgets what was held. stream is the creation time
@@ -235,7 +248,7 @@ func (l *Ledger) write(ctx context.Context, intent *Intent) error {
 	}
 	revision, err := l.swap(ctx, value)
 	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-		revision, err = l.mine(ctx, value)
+		revision, err = l.mine(ctx, value, intent)
 	}
 	if err != nil {
 		return fmt.Errorf("write ledger: %w", err)
@@ -251,14 +264,20 @@ func (l *Ledger) swap(ctx context.Context, value []byte) (uint64, error) {
 	return l.kv.Update(ctx, l.key, value, l.revision)
 }
 
-// mine returns the key's revision if it holds value: an earlier write whose
-// answer got lost. Tokens are unique, so nobody else wrote that.
-func (l *Ledger) mine(ctx context.Context, value []byte) (uint64, error) {
+// mine returns the key's revision if an earlier write of the same, whose answer got
+// lost, made it. Tokens are unique, so nobody else wrote that intent; what is done
+// may have changed since.
+func (l *Ledger) mine(ctx context.Context, value []byte, intent *Intent) (uint64, error) {
 	entry, err := l.kv.Get(ctx, l.key)
 	if err != nil {
 		return 0, err
 	}
-	if !bytes.Equal(entry.Value(), value) {
+	var there record
+	same := bytes.Equal(entry.Value(), value)
+	if !same && intent != nil && json.Unmarshal(entry.Value(), &there) == nil {
+		same = there.Intent != nil && there.Intent.Token == intent.Token
+	}
+	if !same {
 		return 0, fmt.Errorf("%w: revision %d, expected %d", ErrOvertaken, entry.Revision(), l.revision)
 	}
 	return entry.Revision(), nil

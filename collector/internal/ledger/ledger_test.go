@@ -85,6 +85,7 @@ func TestLedger(t *testing.T) {
 		state := l.state
 		begin(t, l, "t2", 2)
 		l.revision, l.state = before, state // as if Begin had failed after the write
+		l.Discard(7, stored)                // a copy that came meanwhile
 		begin(t, l, "t2", 2)
 		l.Commit()
 		begin(t, l, "t3", 3)

@@ -33,10 +33,14 @@ func Start(t testing.TB) *Server {
 
 // New starts a server on a free port with its data in folder. The caller stops it.
 func New(folder string) (*Server, error) {
-	s := &Server{opts: server.Options{
+	return start(server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: folder, NoSigs: true, NoLog: true,
 		SyncInterval: time.Second,
-	}}
+	})
+}
+
+func start(opts server.Options) (*Server, error) {
+	s := &Server{opts: opts}
 	if err := s.Start(); err != nil {
 		return nil, err
 	}

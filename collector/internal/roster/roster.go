@@ -17,6 +17,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // Stream holds an announcement of each collector that is alive.
@@ -91,14 +93,11 @@ func (r *Roster) Enter(ctx context.Context) (List, error) {
 }
 
 func (r *Roster) create(ctx context.Context) error {
-	_, err := r.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	_, err := natsconn.EnsureStream(ctx, r.js, jetstream.StreamConfig{
 		Name: Stream, Description: "Ebbwatch: the collectors that are alive", Subjects: []string{prefix + "*.*"},
 		Storage: jetstream.FileStorage, MaxMsgsPerSubject: 1, MaxAge: r.cfg.TTL, Replicas: r.cfg.Replicas, AllowDirect: true,
 	})
-	if err != nil {
-		return fmt.Errorf("create stream %s: %w", Stream, err)
-	}
-	return nil
+	return err
 }
 
 // Leave takes this collector off the list, so that the others need not wait for
