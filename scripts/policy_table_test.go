@@ -65,7 +65,7 @@ const importPolicy = `
 	collector/internal/ledger -> collector/internal/ranges
 	collector/internal/stored -> collector/internal/chconn collector/internal/ranges
 	collector/internal/schema -> collector/internal/chconn
-	collector/internal/sink -> collector/internal/chconn collector/internal/failpoint
+	collector/internal/sink -> collector/internal/chconn collector/internal/enrich collector/internal/failpoint
 	# The finding is the analyzer's common word, and the incident is made of it.
 	analyzer/internal/detect/... -> analyzer/internal/detect analyzer/internal/detect/stat
 	analyzer/internal/incident -> analyzer/internal/detect

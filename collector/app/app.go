@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
@@ -32,6 +33,7 @@ type App struct {
 	registry *prometheus.Registry
 	writer   *sink.Writer
 	metrics  *ingest.Metrics
+	enricher *enrich.Enricher
 	migrated atomic.Bool
 	ingester atomic.Pointer[ingest.Ingester]
 }
@@ -44,6 +46,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry()}
 	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
 	a.metrics = ingest.NewMetrics(a.registry)
+	a.enricher = enrich.New(cfg.Enrich, log, a.registry)
 	return a, nil
 }
 
@@ -72,8 +75,10 @@ func (a *App) Run(ctx context.Context) error {
 			return err
 		}
 		a.migrated.Store(true)
+		a.enricher.Load() // before the first row
+		group.Go(func() error { a.enricher.Run(ctx); return nil })
 		ingester := &ingest.Ingester{
-			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Connect: a.backend, Metrics: a.metrics, Log: a.log,
+			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Connect: a.backend, Enricher: a.enricher, Metrics: a.metrics, Log: a.log,
 		}
 		a.ingester.Store(ingester)
 		return ingester.Run(ctx)
@@ -142,6 +147,12 @@ func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
 			}
 			defer client.Close()
 			return client.Ping(ctx)
+		},
+		"enrichment": func(context.Context) error {
+			if err := a.enricher.Health(); err != nil {
+				return ops.Tolerable(err)
+			}
+			return nil
 		},
 		"ingest": func(context.Context) error {
 			if !a.migrated.Load() {

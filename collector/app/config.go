@@ -5,6 +5,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
@@ -21,6 +22,7 @@ type Config struct {
 	Streams    consume.Config  `yaml:"streams"`
 	Ingest     ingest.Config   `yaml:"ingest"`
 	Insert     sink.Config     `yaml:"insert"`
+	Enrich     enrich.Config   `yaml:"enrich"`
 }
 
 // DefaultConfig returns the configuration of a collector whose NATS server and
@@ -28,7 +30,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		NATS: natsconn.DefaultConfig(), ClickHouse: chconn.DefaultConfig(), Store: schema.DefaultConfig(), Listen: "127.0.0.1:8462",
-		Streams: consume.DefaultConfig(), Ingest: ingest.DefaultConfig(), Insert: sink.DefaultConfig(),
+		Streams: consume.DefaultConfig(), Ingest: ingest.DefaultConfig(), Insert: sink.DefaultConfig(), Enrich: enrich.DefaultConfig(),
 	}
 }
 
@@ -40,7 +42,7 @@ func (c *Config) Validate() error {
 	if err := ops.CheckListen(c.Listen); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	for _, part := range []interface{ Validate() error }{c.ClickHouse, c.Streams, c.Ingest, c.Insert} {
+	for _, part := range []interface{ Validate() error }{c.ClickHouse, c.Streams, c.Ingest, c.Insert, &c.Enrich} {
 		if err := part.Validate(); err != nil {
 			return err
 		}

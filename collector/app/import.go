@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer"
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer/columns"
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer/journal"
@@ -164,11 +165,14 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 		defer file.Close()
 		options.Rejects = file
 	}
-	writer := sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, ops.NewRegistry())
+	registry := ops.NewRegistry()
+	enricher := enrich.New(cfg.Enrich, log, registry)
+	enricher.Load()
+	writer := sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, registry)
 	defer writer.Close()
 	bar := newBar(terminal, time.Now)
 	options.Progress = bar.show
-	m := &importer.Importer{Options: options, Source: src, Store: writer, Journal: j, BlockRows: importer.BlockRows, Now: time.Now}
+	m := &importer.Importer{Options: options, Source: src, Store: writer, Journal: j, Enricher: enricher, BlockRows: importer.BlockRows, Now: time.Now}
 	sum, err := m.Run(ctx)
 	bar.clear()
 	if flags.json {

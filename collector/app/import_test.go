@@ -100,6 +100,7 @@ func TestImport(t *testing.T) {
 		"an export comes back as the same rows":                    importExport,
 		"an import that is broken off goes on":                     importBrokenOff,
 		"a block that nobody remembers is asked for":               importForgotten,
+		"an import is enriched":                                    importEnriched,
 		"old records are refused, moved, left out or kept":         importOld,
 		"a file that has changed is refused":                       importChanged,
 		"bad lines are counted, shown and kept":                    importBadLines,

@@ -33,6 +33,7 @@ func TestPipeline(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *chtest.Server){
 		"a batch ends up as rows with the right value in every column": everyColumn,
 		"every attribute ends up in the column of its name":            everyAttribute,
+		"what is known of addresses is stored with them":               enriched,
 		"early warnings end up as rows with the right value":           earlyWarnings,
 		"rollup equals raw equals sent over many batches":              manyBatches,
 		"what must not be stored is kept and told":                     deadLetters,

@@ -71,31 +71,42 @@ func decodeAppend() (map[string]float64, error) {
 // decodeRounds returns what it takes for a flow from the message into the block,
 // and from there to the bytes of an insert.
 func decodeRounds(all []message) (decode, encode float64, err error) {
-	decoder := batch.NewDecoder(batch.Limits{MaxAhead: time.Hour, MaxAge: time.Hour})
-	block, now := sink.NewBlock(), time.Now()
-	var decodes, encodes []float64
-	var buffer proto.Buffer
-	for round := range 16 {
-		block.Reset()
-		started := cpuTime()
-		for i := range all {
-			b, err := decoder.Decode(all[i].subject, all[i].data, now)
-			if err != nil {
-				return 0, 0, err
-			}
-			block.Append(b, now)
-		}
-		appended := cpuTime()
-		buffer.Reset()
-		if err := block.EncodeFlows(&buffer); err != nil {
+	w := way{decoder: batch.NewDecoder(batch.Limits{MaxAhead: time.Hour, MaxAge: time.Hour}), block: sink.NewBlock()}
+	for range 16 {
+		if err := w.round(all); err != nil {
 			return 0, 0, err
 		}
-		if round > 0 {
-			perFlow := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(block.Rows()) }
-			decodes, encodes = append(decodes, perFlow(appended-started)), append(encodes, perFlow(cpuTime()-appended))
-		}
 	}
-	return median(decodes), median(encodes), nil
+	return median(w.decodes[1:]), median(w.encodes[1:]), nil
+}
+
+// way is that of messages into a block and to the bytes of an insert.
+type way struct {
+	decoder          *batch.Decoder
+	block            *sink.Block
+	buffer           proto.Buffer
+	decodes, encodes []float64 // ns a flow of each round
+}
+
+func (w *way) round(all []message) error {
+	now := time.Now()
+	w.block.Reset()
+	started := cpuTime()
+	for i := range all {
+		b, err := w.decoder.Decode(all[i].subject, all[i].data, now)
+		if err != nil {
+			return err
+		}
+		w.block.Append(b, now)
+	}
+	appended := cpuTime()
+	w.buffer.Reset()
+	if err := w.block.EncodeFlows(&w.buffer); err != nil {
+		return err
+	}
+	perFlow := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(w.block.Rows()) }
+	w.decodes, w.encodes = append(w.decodes, perFlow(appended-started)), append(w.encodes, perFlow(cpuTime()-appended))
+	return nil
 }
 
 // cpuTime returns the processor time that this process has used.

@@ -35,6 +35,7 @@ func run() int {
 			[]string{"ingest_flows_per_s", "ingest_clickhouse_cpu_ns_per_flow", "ingest_collector_cpu_ns_per_flow", "ingest_nats_cpu_ns_per_flow", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
 			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
 		},
+		{[]string{"enrich_lookup_ns", "enrich_lookup_ipv6_ns", "enrich_lookup_again_ns", "enrich_append_ns_per_flow", "enrich_encode_ns_per_flow", "enrich_load_ms"}, enrichment},
 		{[]string{"stored_replayed_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
 	}
 	for _, g := range groups {
@@ -71,7 +72,7 @@ func run() int {
 
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
-	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"},
+	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_ns", "ns"}, {"_ms", "ms"},
 }
 
 func report(name string, value float64) error {

@@ -39,7 +39,9 @@ type Agent struct {
 }
 
 // DefaultConfig returns a configuration that knows nothing.
-func DefaultConfig() Config { return Config{Interval: 10 * time.Second} }
+func DefaultConfig() Config {
+	return Config{MMDB: []string{}, Networks: []Network{}, Agents: []Agent{}, Interval: 10 * time.Second}
+}
 
 // Validate names the first key that is wrong. Files are not looked at: one that
 // is missing or damaged is no reason to stop.

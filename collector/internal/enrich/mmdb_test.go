@@ -202,7 +202,7 @@ func FuzzReadMMDB(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := readMMDB(data, 100*time.Millisecond)
+		s, err := readMMDB(data, 10*time.Millisecond)
 		if err != nil {
 			return
 		}

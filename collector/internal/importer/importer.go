@@ -114,6 +114,8 @@ type Importer struct {
 	Source  Source
 	Store   Store
 	Journal Journal
+	// Enricher tells what is known of addresses; nil: nothing.
+	Enricher sink.Enricher
 	// BlockRows is how many records are inserted together, at most
 	// ebbwatch.MaxBatchFlows. An import can only be continued with the same number.
 	BlockRows int

@@ -74,6 +74,7 @@ type loader struct {
 // load stores the records of a file that are not stored yet.
 func (m *Importer) load(ctx context.Context, i int, f *file, s *Summary, progress func(records uint64)) error {
 	l := &loader{Importer: m, file: f, sum: s, columns: sink.NewBlock(), number: 1, future: m.Now().Add(24 * time.Hour)}
+	l.columns.Enrich(m.Enricher)
 	l.block.days = make(map[int64]struct{})
 	l.from, l.broken = f.entry.Blocks+1, f.entry.Begun
 	if m.Old == OldSkip {

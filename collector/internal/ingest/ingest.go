@@ -83,8 +83,10 @@ type Ingester struct {
 	Streams consume.Config
 	JS      jetstream.JetStream
 	Connect func() Backend
-	Metrics *Metrics
-	Log     *slog.Logger
+	// Enricher tells what is known of addresses and agents; nil: nothing.
+	Enricher sink.Enricher
+	Metrics  *Metrics
+	Log      *slog.Logger
 
 	mu      sync.Mutex
 	trouble error

@@ -30,7 +30,11 @@ type load struct {
 	since     time.Time // when its first message was appended
 }
 
-func newLoad() *load { return &load{block: sink.NewBlock()} }
+func newLoad(enricher sink.Enricher) *load {
+	l := &load{block: sink.NewBlock()}
+	l.block.Enrich(enricher)
+	return l
+}
 
 // append adds a batch and the message that it came in.
 func (l *load) append(b *ebbwatch.Batch, msg message) {

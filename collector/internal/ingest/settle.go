@@ -52,7 +52,7 @@ func (p *pipe) load(ctx context.Context) error {
 // in the stream. A message that is not there any more was acknowledged, so the
 // insert had succeeded, and the token keeps the rest from being stored twice.
 func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
-	l := newLoad()
+	l := newLoad(p.Enricher)
 	for _, r := range intent.Sequences {
 		for seq := r[0]; seq <= r[1]; seq++ {
 			raw, err := p.streams.Get(ctx, seq)

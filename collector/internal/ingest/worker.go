@@ -82,8 +82,8 @@ func (w *worker) session(ctx context.Context) error {
 
 	group, groupCtx := errgroup.WithContext(drain)
 	p.messages = messages
-	p.free <- newLoad()
-	p.free <- newLoad()
+	p.free <- newLoad(p.Enricher)
+	p.free <- newLoad(p.Enricher)
 	defer context.AfterFunc(ctx, messages.Drain)()            // a stop: no new messages
 	defer context.AfterFunc(groupCtx, messages.Stop)()        // a failure: none at all
 	group.Go(func() error { return p.read(ctx, groupCtx) })   // JetStream → arrived

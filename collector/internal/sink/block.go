@@ -37,13 +37,14 @@ type Block struct {
 	latencyUS            proto.ColUInt32
 
 	attributes attributes
+	origins    origins
 
 	features features
 	sources  sources
 	coverage coverage
 	refused  refused
 
-	flows proto.Input // the columns above under their names, attributes left out
+	flows proto.Input // the columns above under their names, attributes and origins left out
 }
 
 // NewBlock returns an empty block.
@@ -56,6 +57,7 @@ func NewBlock() *Block {
 	b.dst.init()
 	b.addrs = make([]proto.IPv6, 1)
 	b.attributes.init(&b.names)
+	b.origins.init(&b.names, &b.src, &b.dst, &b.agents)
 	b.flows = proto.Input{
 		{Name: "agent", Data: b.agent},
 		{Name: "start", Data: proto.Alias(&b.start, typeMillis)},
@@ -80,13 +82,16 @@ func NewBlock() *Block {
 	return b
 }
 
+// Enrich makes Append add what e knows of addresses and agents. nil is nothing.
+func (b *Block) Enrich(e Enricher) { b.origins.enricher = e }
+
 // Rows returns the number of flow records in the block.
 func (b *Block) Rows() int { return len(b.start) }
 
 // Longest returns the number of rows of the longest of the tables. A batch
 // without a flow record has thousands of rows of the others if it likes.
 func (b *Block) Longest() int {
-	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows(), b.refused.rows())
+	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows(), b.refused.rows(), b.origins.systems.rows())
 }
 
 // flowRowBytes are those of a row's plain columns, and of its addresses in an insert.
@@ -98,7 +103,7 @@ const flowRowBytes = 96
 func (b *Block) Bytes() int {
 	const addr = 16
 	return flowRowBytes*len(b.start) + addr*(len(b.addrs)-1) + b.src.bytes() + b.dst.bytes() +
-		b.agents.bytes() + b.agent.bytes() + b.names.bytes() + b.attributes.bytes() +
+		b.agents.bytes() + b.agent.bytes() + b.names.bytes() + b.attributes.bytes() + b.origins.bytes() +
 		b.features.bytes() + b.sources.bytes() + b.coverage.bytes() + b.refused.bytes()
 }
 
@@ -113,7 +118,8 @@ type table struct {
 // coverage is last, because it tells that the others are there.
 func (b *Block) tables() []table {
 	return []table{
-		{"flows", b.attributes.appendInputs(b.flows[:len(b.flows):len(b.flows)]), b.Rows()},
+		{"flows", b.origins.appendInputs(b.attributes.appendInputs(b.flows[:len(b.flows):len(b.flows)])), b.Rows()},
+		{"as_names", b.origins.systems.input, b.origins.systems.rows()},
 		{"features", b.features.input, b.features.rows()},
 		{"sources", b.sources.input, b.sources.rows()},
 		{"refused_batches", b.refused.input, b.refused.rows()},
@@ -138,6 +144,7 @@ func (b *Block) Reset() {
 	b.addrs = b.addrs[:1]
 	b.attributes.reset()
 	b.names.reset() // after all columns that hold its numbers
+	b.origins.reset()
 	b.features.reset()
 	b.sources.reset()
 	b.coverage.reset()
@@ -158,6 +165,7 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	b.agents.addSame(len(b.agent.entries)-1, n)
 	b.names.load(in.Strings)
 	b.attributes.append(in)
+	b.origins.append(in, len(b.agent.entries)-1, received)
 	at := len(b.start)
 	b.start, b.durationMS = extend(b.start, n), extend(b.durationMS, n)
 	for i, us := range in.Start {
