@@ -205,6 +205,10 @@ var scenarios = []scenario{
 		must(t, c.insert(t.Context(), 1, whole(), "a"))
 		must(t, c.insert(t.Context(), 1, split(matrixRows / 2)[:1], "a"))
 	}},
+	{"the same token, other values in all rows", 1, func(t *testing.T, c *cell) {
+		must(t, c.insert(t.Context(), 1, whole(), "a"))
+		must(t, c.insert(t.Context(), 2, whole(), "a"))
+	}},
 	{"the same rows under another token", 1, func(t *testing.T, c *cell) {
 		must(t, c.insert(t.Context(), 1, whole(), "a"))
 		must(t, c.insert(t.Context(), 1, whole(), "b"))

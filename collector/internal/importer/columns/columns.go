@@ -45,7 +45,10 @@ var must = []string{"start", "src_ip", "dst_ip"}
 type column func(r *row, text string) error
 
 // ignored are columns that follow from others, and those that the import sets.
-var ignored = []string{"agent", "bytes", "packets"}
+var ignored = []string{
+	"agent", "bytes", "packets",
+	"src_country", "src_asn", "src_network", "src_tags", "dst_country", "dst_asn", "dst_network", "dst_tags", "agent_tags",
+}
 
 // lookup returns the setter of a column, nil if there is none.
 func lookup(name string) column {
