@@ -59,6 +59,13 @@ lint: ## Check Go, C and shell code
 bench: setup bin/ebbwatch ## Measure, as JSON lines (ONLY=datapath for the names with that prefix)
 	@scripts/bench.sh $(ONLY)
 
+ROWS ?= 100000000
+
+.PHONY: bench-queries
+bench-queries: setup bin/ebbwatch ## Build a day of 100 million flows, once, and time what people ask of it
+	@go build -o bin/bench-collector-internal-bench ./collector/internal/bench
+	@bin/bench-collector-internal-bench -build-day $(ROWS) -only query_
+
 SEED ?= 1
 KILLS ?= 50
 

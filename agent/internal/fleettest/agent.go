@@ -194,10 +194,12 @@ func (a *agent) next() ebbwatch.Flow {
 	binary.BigEndian.PutUint16(src[6:], uint16(a.number))
 	binary.BigEndian.PutUint64(src[8:], a.flow)
 	start := time.Now().Add(-time.Duration(a.rnd.Int64N(int64(3 * time.Minute))))
+	owner := ebbwatch.Owner{PID: 1 + uint32(a.rnd.IntN(9)), Process: []string{"curl", "nginx"}[a.rnd.IntN(2)]}
 	return ebbwatch.Flow{
 		Start: start, End: start.Add(time.Second), Src: netip.AddrFrom16(src), Dst: netip.AddrFrom4([4]byte{192, 0, 2, byte(a.rnd.IntN(4))}),
 		SrcPort: uint16(a.rnd.IntN(1 << 16)), DstPort: uint16(80 + a.rnd.IntN(3)), Proto: ebbwatch.ProtoTCP, Initiator: ebbwatch.InitiatorSYN,
 		SrcPackets: uint64(1 + a.rnd.IntN(100)), SrcBytes: uint64(60 + a.rnd.IntN(100_000)), DstPackets: uint64(a.rnd.IntN(100)), DstBytes: uint64(a.rnd.IntN(100_000)),
-		ConnState: ebbwatch.StateSF, Sampling: 1,
+		ConnState: ebbwatch.StateSF, Sampling: 1, SrcOwner: owner, DstOwner: owner, SrcHealth: ebbwatch.Health{Retransmits: uint32(a.rnd.IntN(3))},
+		RTTUS: uint32(a.rnd.IntN(9000)),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -22,10 +23,26 @@ func run() int {
 	flows := flag.Int("flows", 4_000_000, "flow records of one round of ingestion")
 	rounds := flag.Int("rounds", 3, "rounds of ingestion")
 	columns := flag.Bool("columns", false, "report the bytes of each stored column too")
+	dayDir := flag.String("day", os.Getenv("EBBWATCH_BENCH_DAY"), "`folder` of the day of flows that is asked; default ~/.cache/ebbwatch/bench-day")
+	build := flag.Int("build-day", 0, "build a day of so `many` flows first, if it is not there")
 	verbose := flag.Bool("v", false, "show what the servers and the collector log")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *dayDir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		*dayDir = filepath.Join(cache, "ebbwatch", "bench-day")
+	}
+	if *build > 0 {
+		if err := buildDay(ctx, *dayDir, *build, *verbose); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+	}
 	groups := []struct {
 		names []string
 		run   func() (map[string]float64, error)
@@ -37,6 +54,7 @@ func run() int {
 		},
 		{[]string{"enrich_lookup_ns", "enrich_lookup_ipv6_ns", "enrich_lookup_again_ns", "enrich_append_ns_per_flow", "enrich_encode_ns_per_flow", "enrich_load_ms"}, enrichment},
 		{[]string{"stored_replayed_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
+		{queryNames(), func() (map[string]float64, error) { return queries(ctx, *dayDir, *verbose) }},
 	}
 	for _, g := range groups {
 		if !slices.ContainsFunc(g.names, func(name string) bool { return strings.HasPrefix(name, *only) }) {
@@ -72,7 +90,7 @@ func run() int {
 
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
-	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_ns", "ns"}, {"_ms", "ms"},
+	{"_ns_per_flow", "ns"}, {"_flows_per_s", "flows/s"}, {"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_ns", "ns"}, {"_ms", "ms"}, {"query_flows", "flows"},
 }
 
 func report(name string, value float64) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/migrations"
 )
@@ -62,31 +64,40 @@ func stored(ctx context.Context, verbose bool) (map[string]float64, error) {
 }
 
 func createReplayed(ctx context.Context, ch *proctest.ClickHouse, database string) error {
-	all, err := migrations.All()
-	if err != nil {
-		return err
-	}
-	if err := ch.Conn.Exec(ctx, "CREATE DATABASE "+database); err != nil {
-		return err
-	}
-	conn, err := chconn.Config{Address: ch.Addr, User: proctest.User, Password: config.Secret(ch.Password), Compression: "none"}.Open(database)
+	conn, err := migrated(ctx, ch, database)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	for _, m := range all {
-		for _, step := range m.Steps {
-			if err := conn.Exec(ctx, step); err != nil {
-				return fmt.Errorf("%s: %w", m.File, err)
-			}
-		}
-	}
 	var key string
 	if err := conn.QueryRow(ctx, "SELECT sorting_key FROM system.tables WHERE database = ? AND name = 'flows'", database).Scan(&key); err != nil {
 		return err
 	}
 	return conn.Exec(ctx, "CREATE TABLE replayed AS flows ENGINE = MergeTree ORDER BY ("+key+") SETTINGS min_bytes_for_wide_part = 0")
 }
+
+// migrated makes a database with the tables of this build and returns a connection to it.
+func migrated(ctx context.Context, ch *proctest.ClickHouse, database string) (clickhouse.Conn, error) {
+	all, err := migrations.All()
+	if err != nil {
+		return nil, err
+	}
+	m := schema.Migrator{ClickHouse: access(ch, database), Migrations: all, Lock: noLock{}, Log: slog.New(slog.DiscardHandler), By: "bench"}
+	if _, err := m.Run(ctx); err != nil {
+		return nil, err
+	}
+	return m.ClickHouse.Open(database)
+}
+
+// access is how the engine's owner logs in.
+func access(ch *proctest.ClickHouse, database string) chconn.Config {
+	return chconn.Config{Address: ch.Addr, Database: database, User: proctest.User, Password: config.Secret(ch.Password), Compression: "none"}
+}
+
+// noLock is a lock for a database that nobody else knows.
+type noLock struct{}
+
+func (noLock) Lock(ctx context.Context) (context.Context, func(), error) { return ctx, func() {}, nil }
 
 // replay inserts the records of one capture.
 func replay(ctx context.Context, ch *proctest.ClickHouse, database, path string) error {
@@ -156,6 +167,11 @@ func sizes(ctx context.Context, conn clickhouse.Conn, database, table, name stri
 		return err
 	}
 	values[name] = size
+	var indices, marks float64
+	if err := conn.QueryRow(ctx, "SELECT sum(secondary_indices_compressed_bytes) / sum(rows), sum(marks_bytes) / sum(rows) FROM system.parts WHERE active AND table = ? AND database = ?", table, database).Scan(&indices, &marks); err != nil {
+		return err
+	}
+	values[storedColumn+"(indices)_bytes_per_flow"], values[storedColumn+"(marks)_bytes_per_flow"] = indices, marks
 	rows, err := conn.Query(ctx, "SELECT column, sum(column_data_compressed_bytes) / sum(rows) AS size FROM system.parts_columns WHERE active AND table = ? AND database = ? GROUP BY column HAVING size > 0.01", table, database)
 	if err != nil {
 		return err

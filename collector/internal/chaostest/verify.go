@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,7 +38,7 @@ func (p *play) verify(ctx context.Context, s *sent) (*result, error) {
 	if r.Lost == 0 && r.Doubled == 0 && storedBytes != bytes {
 		return nil, fmt.Errorf("sent %d bytes in all flows, stored %d", bytes, storedBytes)
 	}
-	if err := p.compareRollup(ctx, r); err != nil {
+	if err := p.compareRollups(ctx, r); err != nil {
 		return nil, err
 	}
 	return r, p.compareBatches(ctx, r, last)
@@ -85,26 +86,65 @@ func (p *play) drained(ctx context.Context) error {
 	return nil
 }
 
-// compareRollup sums up, over all keys, by how much the rollup and the raw rows
-// differ, in each of its columns.
-func (p *play) compareRollup(ctx context.Context, r *result) error {
-	query := `
-		SELECT toUInt64(sum(abs(records) + abs(a) + abs(b) + abs(c) + abs(d) + abs(e) + abs(f))) FROM
-		(
-			SELECT sum(r) AS records, sum(sp) AS a, sum(sb) AS b, sum(dp) AS c, sum(db) AS d, sum(co) AS e, sum(un) AS f FROM
+// rollups are the tables that sum up: for each its counters by its key, and the
+// same from the table that it sums up.
+var rollups = []struct{ table, is, of string }{
+	{
+		"flows_1m",
+		"SELECT (minute, agent, src_ip, dst_ip, dst_port, proto) AS k, [records, src_packets, src_bytes, dst_packets, dst_bytes, connections, unanswered] AS c FROM DB.flows_1m",
+		`SELECT (toStartOfMinute(toDateTime(start, 'UTC')), agent, src_ip, dst_ip, dst_port, proto) AS k,
+			[1, src_packets, src_bytes, dst_packets, dst_bytes, age_ms = 0, ` + unanswered + `] AS c FROM DB.flows`,
+	},
+	{
+		"flows_1h",
+		"SELECT (hour, agent, src_ip, dst_ip, dst_port, proto) AS k, [src_packets, src_bytes, dst_packets, dst_bytes, connections, unanswered] AS c FROM DB.flows_1h",
+		"SELECT (toStartOfHour(minute), agent, src_ip, dst_ip, dst_port, proto) AS k, [src_packets, src_bytes, dst_packets, dst_bytes, connections, unanswered] AS c FROM DB.flows_1m",
+	},
+	{
+		"pairs",
+		"SELECT (src_ip, dst_ip, dst_port, proto) AS k, [src_bytes, dst_bytes, connections] AS c FROM DB.pairs",
+		"SELECT (src_ip, dst_ip, dst_port, proto) AS k, [src_bytes, dst_bytes, connections] AS c FROM DB.flows_1m",
+	},
+	{
+		"service_rtt_5m",
+		"SELECT (time, dst_ip, dst_port) AS k, [records] AS c FROM DB.service_rtt_5m",
+		"SELECT (toStartOfFiveMinutes(toDateTime(start, 'UTC')), dst_ip, dst_port) AS k, [1] AS c FROM DB.flows WHERE rtt_us > 0 AND proto = 6",
+	},
+	{
+		"processes_5m",
+		"SELECT (time, agent, process, unit, container, toString(role)) AS k, [sent_bytes, received_bytes, connections, failed, retransmits, drops] AS c FROM DB.processes_5m",
+		`SELECT (toStartOfFiveMinutes(toDateTime(start, 'UTC')), agent, src_process, src_unit, src_container, 'client') AS k,
+			[src_bytes, dst_bytes, age_ms = 0, ` + unanswered + `, src_retransmits, src_drops] AS c FROM DB.flows WHERE src_pid > 0
+		UNION ALL SELECT (toStartOfFiveMinutes(toDateTime(start, 'UTC')), agent, dst_process, dst_unit, dst_container, 'server'),
+			[dst_bytes, src_bytes, age_ms = 0, ` + unanswered + `, dst_retransmits, dst_drops] FROM DB.flows WHERE dst_pid > 0`,
+	},
+}
+
+// unanswered is how the rollups know a conversation without a useful answer.
+const unanswered = "age_ms = 0 AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH')"
+
+// compareRollups sums up, over all keys of all rollups, by how much each counter
+// differs from what it sums up.
+func (p *play) compareRollups(ctx context.Context, r *result) error {
+	for _, rollup := range rollups {
+		query := fmt.Sprintf(`
+			SELECT toUInt64(sum(arraySum(x -> abs(x), difference))), count() FROM
 			(
-				SELECT minute, agent, src_ip, dst_ip, dst_port, proto, toInt64(records) AS r, toInt64(src_packets) AS sp, toInt64(src_bytes) AS sb,
-					toInt64(dst_packets) AS dp, toInt64(dst_bytes) AS db, toInt64(connections) AS co, toInt64(unanswered) AS un
-				FROM %[1]s.flows_1m
-				UNION ALL
-				SELECT toStartOfMinute(toDateTime(start, 'UTC')), agent, src_ip, dst_ip, dst_port, proto, -1, -toInt64(src_packets), -toInt64(src_bytes),
-					-toInt64(dst_packets), -toInt64(dst_bytes), -toInt64(age_ms = 0), -toInt64(age_ms = 0 AND conn_state IN ('S0', 'REJ', 'RSTOS0', 'SH'))
-				FROM %[1]s.flows
-			)
-			GROUP BY minute, agent, src_ip, dst_ip, dst_port, proto
-		)`
-	if err := p.clickhouse.Conn.QueryRow(ctx, fmt.Sprintf(query, database)).Scan(&r.RollupDifference); err != nil {
-		return fmt.Errorf("compare the rollup: %w", err)
+				SELECT sumForEach(arrayMap(x -> sign * toInt64(x), c)) AS difference
+				FROM (SELECT k, c, 1 AS sign FROM (%s) UNION ALL SELECT k, c, -1 FROM (%s))
+				GROUP BY k
+			)`, rollup.is, rollup.of)
+		var difference, keys uint64
+		if err := p.clickhouse.Conn.QueryRow(ctx, strings.ReplaceAll(query, "DB.", database+".")).Scan(&difference, &keys); err != nil {
+			return fmt.Errorf("compare the rollup %s: %w", rollup.table, err)
+		}
+		if difference > 0 || keys == 0 {
+			progress("the rollup %s differs by %d, of %d keys", rollup.table, difference, keys)
+		}
+		if keys == 0 && r.Stored > 0 {
+			return fmt.Errorf("the rollup %s is empty, and so nothing is shown", rollup.table)
+		}
+		r.RollupDifference += difference
 	}
 	return nil
 }

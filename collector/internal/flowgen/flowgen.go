@@ -33,8 +33,22 @@ type agent struct {
 	interfaces []string
 	processes  []process
 	vni        uint32 // of the overlay network that some hosts have
+	talks      []talk
 	sequence   uint64
 }
+
+// talk is what a host does again and again: its own address, whom it talks with,
+// by which service, and who of both serves.
+type talk struct {
+	local, peer netip.Addr
+	service     int
+	isServer    bool
+}
+
+// regularTalks is how many of them a host has. In a network of 100 million flows
+// a day there are a million or so of pairs; if every flow chose anew whom to talk
+// to, there were fifty times as many.
+const regularTalks = 100
 
 // New returns a fleet of the given size whose first batch ends at start. All
 // agents drain once in each interval.
@@ -56,7 +70,40 @@ func New(seed uint64, agents int, start time.Time, interval time.Duration) *Flee
 		f.remote = append(f.remote, netip.AddrFrom4([4]byte{byte(1 + f.rnd.IntN(222)), byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256)), byte(f.rnd.IntN(256))}))
 	}
 	f.makeNames()
+	for i := range f.agents {
+		for range regularTalks {
+			f.agents[i].talks = append(f.agents[i].talks, f.talk(&f.agents[i]))
+		}
+	}
 	return f
+}
+
+// talk makes up whom a host talks with. A server has one service, rarely two.
+func (f *Fleet) talk(a *agent) talk {
+	t := talk{local: a.addr, peer: f.remote[f.zipf.Uint64()], isServer: f.rnd.IntN(4) == 0}
+	switch r := f.rnd.IntN(100); {
+	case r < 45: // inside the fleet
+		other := &f.agents[f.zipf.Uint64()%uint64(len(f.agents))]
+		t.peer = other.addr
+		if r < 8 {
+			t.local, t.peer = a.addr6, other.addr6
+		}
+	}
+	server := t.peer.As16()
+	if t.isServer {
+		server = t.local.As16()
+	}
+	pick := (int(server[12])*31 + int(server[13])*17 + int(server[14])*7 + int(server[15])*37) % 100
+	if f.rnd.IntN(8) == 0 {
+		pick = f.rnd.IntN(100)
+	}
+	for i, s := range services {
+		t.service = i
+		if pick -= s.weight; pick < 0 {
+			break
+		}
+	}
+	return t
 }
 
 func uuid(rnd *rand.Rand) string {
@@ -104,31 +151,19 @@ var services = []struct {
 }
 
 func (f *Fleet) flow(a *agent) ebbwatch.Flow {
-	pick, s := f.rnd.IntN(100), services[0]
-	for _, s = range services {
-		if pick -= s.weight; pick < 0 {
-			break
-		}
+	t := a.talks[min(f.rnd.IntN(regularTalks), f.rnd.IntN(regularTalks))] // some are more frequent than others
+	if f.rnd.IntN(50) == 0 {
+		t = f.talk(a)
 	}
+	s := services[t.service]
 	start := f.now.Add(-time.Duration(f.rnd.Int64N(int64(5 * time.Second))))
 	duration := time.Duration(math.Exp(f.rnd.NormFloat64()*1.5-4) * float64(time.Second)) // median 18 ms
-	peer := f.remote[f.zipf.Uint64()]
-	local := a.addr
-	switch r := f.rnd.IntN(100); {
-	case r < 45: // inside the fleet
-		other := &f.agents[f.zipf.Uint64()%uint64(len(f.agents))]
-		peer = other.addr
-		if r < 8 {
-			local, peer = a.addr6, other.addr6
-		}
-	}
 	flow := ebbwatch.Flow{
-		Start: start, End: start.Add(min(duration, 5*time.Second)), Src: local, Dst: peer,
+		Start: start, End: start.Add(min(duration, 5*time.Second)), Src: t.local, Dst: t.peer,
 		SrcPort: uint16(32768 + f.rnd.IntN(28232)), DstPort: s.port, Proto: s.proto, Sampling: 1,
 		Interface: a.interfaces[min(f.rnd.IntN(12)/6, 1)], Final: f.rnd.IntN(10) > 0,
 	}
-	isServer := f.rnd.IntN(4) == 0
-	if isServer {
+	if t.isServer {
 		flow.Src, flow.Dst = flow.Dst, flow.Src
 	}
 	if s.proto == ebbwatch.ProtoICMP {
@@ -142,9 +177,9 @@ func (f *Fleet) flow(a *agent) ebbwatch.Flow {
 	}
 	f.count(&flow, s.bytes)
 	p := &a.processes[f.rnd.IntN(len(a.processes))]
-	f.owner(&flow, a, p, isServer)
-	f.hint(&flow, a, p, peer)
-	f.health(&flow, peer)
+	f.owner(&flow, a, p, t.isServer)
+	f.hint(&flow, a, p, t.peer)
+	f.health(&flow, t.peer)
 	return flow
 }
 

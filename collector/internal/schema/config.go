@@ -20,10 +20,14 @@ type Config struct {
 // leaves the time to live of the table as it is. Rows go with the last of their
 // day, so that they may stay for a day longer.
 type RetentionDays struct {
-	Flows          uint32 `yaml:"flows"`    // at least ingest.max_age
-	Flows1m        uint32 `yaml:"flows_1m"` // one-minute sums
-	Coverage       uint32 `yaml:"coverage"` // at least ingest.max_age: it tells which batches are stored
-	Runs           uint32 `yaml:"runs"`     // at least coverage, for the same reason
+	Flows          uint32 `yaml:"flows"`          // at least ingest.max_age
+	Flows1m        uint32 `yaml:"flows_1m"`       // one-minute sums
+	Flows1h        uint32 `yaml:"flows_1h"`       // one-hour sums
+	Pairs          uint32 `yaml:"pairs"`          // after the last traffic of a pair
+	ServiceRTT5m   uint32 `yaml:"service_rtt_5m"` // five-minute sketches by server and port
+	Processes5m    uint32 `yaml:"processes_5m"`   // five-minute sums by program
+	Coverage       uint32 `yaml:"coverage"`       // at least ingest.max_age: it tells which batches are stored
+	Runs           uint32 `yaml:"runs"`           // at least coverage, for the same reason
 	Features       uint32 `yaml:"features"`
 	Sources        uint32 `yaml:"sources"`
 	RefusedBatches uint32 `yaml:"refused_batches"`
@@ -46,7 +50,7 @@ type Index struct {
 func DefaultConfig() Config {
 	return Config{
 		RetentionDays: RetentionDays{
-			Flows: 7, Flows1m: 30, Coverage: 7, Runs: 90, Features: 7, Sources: 7, RefusedBatches: 30,
+			Flows: 7, Flows1m: 30, Flows1h: 90, Pairs: 90, ServiceRTT5m: 30, Processes5m: 30, Coverage: 7, Runs: 90, Features: 7, Sources: 7, RefusedBatches: 30,
 			Findings: 365, Incidents: 365, Reports: 365, Deliveries: 365,
 		},
 		Indices: []Index{
@@ -65,7 +69,8 @@ type retention struct {
 
 func (r RetentionDays) tables() []retention {
 	return []retention{
-		{"flows", r.Flows}, {"flows_1m", r.Flows1m}, {"coverage", r.Coverage}, {"runs", r.Runs}, {"features", r.Features}, {"sources", r.Sources},
+		{"flows", r.Flows}, {"flows_1m", r.Flows1m}, {"flows_1h", r.Flows1h}, {"pairs", r.Pairs}, {"service_rtt_5m", r.ServiceRTT5m}, {"processes_5m", r.Processes5m},
+		{"coverage", r.Coverage}, {"runs", r.Runs}, {"features", r.Features}, {"sources", r.Sources},
 		{"refused_batches", r.RefusedBatches}, {"findings", r.Findings}, {"incidents", r.Incidents}, {"reports", r.Reports}, {"deliveries", r.Deliveries},
 	}
 }

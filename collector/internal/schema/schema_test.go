@@ -206,6 +206,9 @@ func atOnce(t *testing.T, b *bed) {
 
 // arguments of the views that have parameters.
 var arguments = map[string]string{
+	"service_rtt_between":        "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"process_traffic_between":    "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"hours_of":                   "(address = '2001:db8::1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"top_talkers_between":        "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"countries_between":          "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"autonomous_systems_between": "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
