@@ -68,6 +68,8 @@ func (c Config) Validate() error {
 // ends. The same block under the same token is stored once.
 type Store interface {
 	Write(ctx context.Context, b *sink.Block, token string) error
+	// Identity tells stores apart: what one has stored, another does not know.
+	Identity(ctx context.Context) (string, error)
 }
 
 // Backend is one shard's way to the database.

@@ -36,11 +36,26 @@ func (p *pipe) open(ctx context.Context) error {
 
 // load reads the ledger and makes the insert again that was left.
 func (p *pipe) load(ctx context.Context) error {
+	here, err := insist(ctx, p, func() (string, error) { return p.Store.Identity(ctx) })
+	if err != nil {
+		return err
+	}
 	attempt, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	left, err := p.ledger.Load(attempt, p.streams.Flow.CachedInfo().Created)
-	if err != nil || left == nil {
+	left, before, err := p.ledger.Load(attempt, p.streams.Flow.CachedInfo().Created, here)
+	if err != nil {
 		return err
+	}
+	if before != "" && before != here {
+		if left != nil {
+			return fmt.Errorf("an insert was left unfinished in another ClickHouse (%s) than this one (%s), where repeating it might store its batches a second time: "+
+				"let a collector with that one as clickhouse.address finish it; if that one is gone, remove key %s of bucket %s in NATS, and its batches are stored here",
+				before, here, p.ledger.Key(), ledger.Bucket)
+		}
+		p.Log.Warn("batches are stored in another clickhouse than before; those that agents send again are not recognized unless this one has them", "before", before, "now", here)
+	}
+	if left == nil {
+		return nil
 	}
 	if err := p.settle(ctx, left); err != nil {
 		return fmt.Errorf("repeat the insert that was left: %w", err)

@@ -299,3 +299,55 @@ func TestAnotherNumberOfShardsLosesAndDoublesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestAnInsertThatWasLeftInAnotherClickHouseIsNotRepeatedHere(t *testing.T) {
+	server := natstest.Start(t)
+	one := newSite(t, server.JetStream(t), 1)
+	two := *one
+	two.conn.Database = one.ch.NewDatabase(t)
+	migrate(t, two.conn, one.js)
+	if _, err := consume.Ensure(t.Context(), one.js, one.streams); err != nil {
+		t.Fatal(err)
+	}
+	f := newTraffic(t, one.js)
+	f.send(60)
+	store := &mortal{
+		Store: sink.NewWriter(sink.DefaultConfig(), one.conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
+		dieAt: 1, after: true, died: make(chan struct{}),
+	}
+	ctx, kill := context.WithCancel(t.Context())
+	dying := &Ingester{
+		Config: DefaultConfig(), Streams: one.streams, JS: server.JetStream(t), Connect: backend(store, stored.NewTable(one.conn)),
+		Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+	}
+	done := make(chan error, 1)
+	go func() { done <- dying.Run(ctx) }()
+	<-store.died
+	kill()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wrong := two.start(server.JetStream(t), two.streams)
+	eventually(t, "a collector of another database refuses", 10*time.Second, func() bool {
+		err := wrong.Health()
+		return err != nil && strings.Contains(err.Error(), "left unfinished in another ClickHouse") && strings.Contains(err.Error(), one.conn.Database) && strings.Contains(err.Error(), "remove key ledger.0 of bucket EBBWATCH_COLLECTOR")
+	})
+	time.Sleep(2 * time.Second)
+	if got := two.ch.Query(t, "SELECT count() FROM "+two.conn.Database+".flows"); got != "0" {
+		t.Errorf("the other database has %s flows", got)
+	}
+	wrong.end()
+	right := one.start(server.JetStream(t), one.streams)
+	one.check(f)
+	right.end() // nothing is left now
+	f.send(60)
+	two.start(server.JetStream(t), two.streams)
+	select {
+	case <-empty(t, two.js):
+	case <-time.After(20 * time.Second):
+		t.Fatal("after 20 s the other database has not taken over")
+	}
+	if got := two.ch.Query(t, "SELECT count() FROM "+two.conn.Database+".coverage"); got != "60" {
+		t.Errorf("the other database has %s batches, want 60", got)
+	}
+}

@@ -66,6 +66,8 @@ type record struct {
 	Stream time.Time  `json:"stream"`
 	Intent *Intent    `json:"intent,omitempty"`
 	Done   ranges.Set `json:"done"`
+	// Store is which one the inserts are made in; empty in what an older build wrote.
+	Store string `json:"store,omitempty"`
 	// DoneUntil is the newest time at which a done message was stored; for what it
 	// is there, see Intent.Newest.
 	DoneUntil time.Time `json:"done_until"`
@@ -125,34 +127,39 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int) (jetstrea
 }
 
 // Load reads the ledger and forgets what was held. stream is the creation time
-// of the stream that sequences refer to. It returns the intent that was left, nil
-// if there is none.
-func (l *Ledger) Load(ctx context.Context, stream time.Time) (*Intent, error) {
+// of the stream that sequences refer to, store which one inserts are made in from now
+// on. It returns the intent that was left, nil if there is none, and in which store,
+// "" if that is not known.
+func (l *Ledger) Load(ctx context.Context, stream time.Time, store string) (left *Intent, before string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.held)
-	l.revision, l.state = 0, record{Stream: stream}
+	l.revision, l.state = 0, record{Stream: stream, Store: store}
 	entry, err := l.kv.Get(ctx, l.key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
+		return nil, "", fmt.Errorf("read ledger: %w", err)
 	}
 	var r record
 	if err := json.Unmarshal(entry.Value(), &r); err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
+		return nil, "", fmt.Errorf("read ledger: %w", err)
 	}
 	if !r.Done.Valid() || r.Intent != nil && !r.Intent.valid() {
-		return nil, fmt.Errorf("read ledger: key %s of bucket %s is damaged", l.key, Bucket)
+		return nil, "", fmt.Errorf("read ledger: key %s of bucket %s is damaged", l.key, Bucket)
 	}
 	l.revision = entry.Revision()
 	if !r.Stream.Equal(stream) { // the stream was deleted: nothing of it can come again
-		return nil, nil
+		return nil, "", nil
 	}
 	l.state = r
-	return r.Intent, nil
+	l.state.Store = store
+	return r.Intent, r.Store, nil
 }
+
+// Key returns the key that holds the ledger.
+func (l *Ledger) Key() string { return l.key }
 
 // Status returns what the ledger knows of the message that the stream stored
 // under sequence at stored.

@@ -24,9 +24,12 @@ func TestLedger(t *testing.T) {
 	}
 	load := func(t *testing.T, l *Ledger, stream time.Time) *Intent {
 		t.Helper()
-		left, err := l.Load(t.Context(), stream)
+		left, before, err := l.Load(t.Context(), stream, "one")
 		if err != nil {
 			t.Fatal(err)
+		}
+		if left != nil && before != "one" {
+			t.Errorf("the intent was left in store %q", before)
 		}
 		return left
 	}
@@ -150,8 +153,19 @@ func TestLedger(t *testing.T) {
 			if _, err := l.kv.Put(t.Context(), l.key, []byte(value)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.Load(context.Background(), created); err == nil {
+			if _, _, err := l.Load(context.Background(), created, "one"); err == nil {
 				t.Errorf("%s loads", value)
+			}
+		}
+	})
+	t.Run("an intent that was left in another store is told of as such", func(t *testing.T) {
+		l := open(t, "j")
+		load(t, l, created)
+		begin(t, l, "t1", 1)
+		for range 2 { // looking changes nothing
+			left, before, err := open(t, "j").Load(t.Context(), created, "two")
+			if err != nil || left == nil || before != "one" {
+				t.Errorf("left is %+v, before %q, %v", left, before, err)
 			}
 		}
 	})
