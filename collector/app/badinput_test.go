@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 )
 
@@ -49,6 +54,16 @@ func (b *bed) at(flow, envelope time.Time) []byte {
 	return b.encode(batch)
 }
 
+// version returns an encoded batch as one of another version: a field that comes
+// again counts the last time.
+func (b *bed) version(message []byte, version byte) []byte {
+	raw, err := s2.Decode(nil, message)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s2.Encode(nil, append(raw, 1<<3, version))
+}
+
 type refusedMessage struct {
 	name, subject, reason string // subject without its prefix
 	message               []byte
@@ -70,6 +85,8 @@ func (b *bed) hostile() []refusedMessage {
 		{"a bomb of 512 MiB", "web-1", "invalid", s2.Encode(nil, make([]byte, 512<<20))},
 		{"a megabyte of noise", "web-1", "undecodable", large},
 		{"half a batch", "web-1", "", good[:len(good)-3]},
+		{"a version of the future", "web-1", "version", b.version(good, ebbwatch.Version+1)},
+		{"no version", "web-1", "invalid", b.version(good, 0)},
 		{"nothing", "web-1", "", nil},
 		{"another agent's name", "web-1", "forged_agent", b.encode(forged)},
 		{"an hour ahead", "web-1", "future", b.at(now.Add(time.Hour), now)},
@@ -83,6 +100,7 @@ func (b *bed) hostile() []refusedMessage {
 
 func deadLetters(t *testing.T, ch *chtest.Server) {
 	b := newBed(t, ch)
+	b.cfg.Streams.Shards = 3 // whose subjects no letter has
 	stop := b.run()
 	messages := b.hostile()
 	for round := range 2 { // each twice, under different numbers: one letter, two rows
@@ -99,8 +117,13 @@ func deadLetters(t *testing.T, ch *chtest.Server) {
 		t.Fatalf("%d dead letters, want %d", len(letters), len(messages))
 	}
 	for i, want := range messages {
-		l := letters[i]
-		if !strings.HasPrefix(l.Reason, want.reason) || l.Subject != ebbwatch.FlowSubjectPrefix+want.subject || l.MessageID != fmt.Sprintf("bad-%d-0", i) ||
+		at := slices.IndexFunc(letters, func(l *consume.Letter) bool { return l.MessageID == fmt.Sprintf("bad-%d-0", i) })
+		if at < 0 { // the shards are refused side by side
+			t.Errorf("%s: there is no letter", want.name)
+			continue
+		}
+		l := letters[at]
+		if !strings.HasPrefix(l.Reason, want.reason) || l.Subject != ebbwatch.FlowSubjectPrefix+want.subject ||
 			!bytes.HasPrefix(want.message, l.Data) || len(l.Data) != len(want.message) && l.Truncated != len(want.message) {
 			t.Errorf("%s: the letter says %q about %d bytes on %s with id %s, want %s, %d bytes", want.name, l.Reason, len(l.Data), l.Subject, l.MessageID, want.reason, len(want.message))
 		}
@@ -117,6 +140,34 @@ func deadLetters(t *testing.T, ch *chtest.Server) {
 	// The times of what was refused made no partition.
 	if days := ch.Query(t, "SELECT max(toDate(max_time)) <= today() + 1, min(toDate(min_time)) >= today() - 2 FROM system.parts WHERE database = '"+b.db+"' AND table IN ('flows', 'coverage') AND active"); days != "1\t1" {
 		t.Errorf("there are parts of other days: %s", days)
+	}
+}
+
+// What is larger than the contract allows is kept whole if NATS takes it, and
+// refused by the stream beyond that, so that its agent counts it.
+func tooLarge(t *testing.T, ch *chtest.Server) {
+	b := newBed(t, ch)
+	b.nats = natstest.Start(t, func(o *server.Options) { o.MaxPayload = 2 << 20 }) // as in deploy/nats
+	b.js, b.cfg.NATS.URL = b.nats.JetStream(t), b.nats.URL
+	stop := b.run()
+	b.send(1, 3)
+	over := make([]byte, ebbwatch.MaxBatchEncoded+1)
+	if _, err := rand.Read(over); err != nil {
+		t.Fatal(err)
+	}
+	b.publish(ebbwatch.FlowSubject("web-1"), over, "over")
+	_, err := b.js.Publish(t.Context(), ebbwatch.FlowSubject("web-1"), make([]byte, ebbwatch.MaxBatchEncoded+4096+1))
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode != 10054 {
+		t.Errorf("the stream answers %v to a message beyond its limit", err)
+	}
+	b.send(1, 3)
+	b.rows["refused_batches"] = 1
+	b.wantExact()
+	stop()
+	letters := b.letters()
+	if len(letters) != 1 || letters[0].ReasonWord() != "invalid" || letters[0].Truncated != 0 || !bytes.Equal(letters[0].Data, over) {
+		t.Errorf("the letters are %d: %+v", len(letters), letters)
 	}
 }
 

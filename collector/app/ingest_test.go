@@ -37,6 +37,7 @@ func TestPipeline(t *testing.T) {
 		"early warnings end up as rows with the right value":           earlyWarnings,
 		"rollup equals raw equals sent over many batches":              manyBatches,
 		"what must not be stored is kept and told":                     deadLetters,
+		"what is too large is kept, or refused by the stream":          tooLarge,
 		"dead letters are replayed once":                               replay,
 		"a batch over a hundred days holds nothing up":                 manyDays,
 		"a million names are stored in bounded memory":                 manyNames,

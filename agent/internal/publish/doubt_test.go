@@ -228,15 +228,7 @@ func TestAgentThatMayNotAskPublishesAgainAndMarks(t *testing.T) {
 // divides it into so many shards.
 func shortWindow(t *testing.T, url string, shards int) jetstream.Stream {
 	t.Helper()
-	nc, err := nats.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, url)
 	stream, err := js.Stream(t.Context(), ebbwatch.FlowStream)
 	if err != nil {
 		t.Fatal(err)

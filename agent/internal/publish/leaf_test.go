@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
 )
@@ -95,16 +94,8 @@ func TestASiteBehindALeafNodeOutlivesItsHub(t *testing.T) {
 	h.publish(30)
 	eventually(t, "the site keeps what it makes", func() bool { return h.metric("spool_batches") == 30 })
 	hub()
-	nc, err := nats.Connect(admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if stream, err = js.Stream(t.Context(), ebbwatch.FlowStream); err != nil {
+	var err error
+	if stream, err = jetStream(t, admin).Stream(t.Context(), ebbwatch.FlowStream); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the hub has these too", func() bool { return messages(t, stream) == 97 })
@@ -133,15 +124,8 @@ func TestALeafNodeMayDoNoMoreThanItsAgents(t *testing.T) {
 	}
 	rogue.Start()
 	t.Cleanup(func() { rogue.Shutdown(); rogue.WaitForShutdown() })
-	nc, err := nats.Connect(rogue.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, rogue.ClientURL())
+	nc := js.Conn()
 	eventually(t, "it may publish batches", func() bool {
 		_, err := js.Publish(t.Context(), ebbwatch.FlowSubject("web-1"), []byte("a"))
 		return err == nil

@@ -376,8 +376,23 @@ func TestTwoAgentsOnOneFolderBothDeliver(t *testing.T) {
 
 // A batch that the server can never take must not hold up those behind it.
 func TestBatchThatIsTooLargeForTheServerIsCountedAndPassedOver(t *testing.T) {
-	s := startServer(t, &server.Options{Port: server.RANDOM_PORT, StoreDir: t.TempDir(), MaxPayload: 8192})
+	for name, limit := range map[string]struct{ payload, message int32 }{
+		"by the server's max_payload":      {8192, -1},
+		"by the stream's max_message_size": {1 << 20, 8192},
+	} {
+		t.Run(name, func(t *testing.T) { tooLarge(t, limit.payload, limit.message) })
+	}
+}
+
+func tooLarge(t *testing.T, payload, message int32) {
+	s := startServer(t, &server.Options{Port: server.RANDOM_PORT, StoreDir: t.TempDir(), MaxPayload: payload})
 	stream := streamOf(t, s, -1)
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgSize = message
+	var err error
+	if stream, err = jetStream(t, s.ClientURL()).UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
 	h := startWith(t, s.ClientURL(), withSpool(filepath.Join(t.TempDir(), "spool"), 1<<30))
 	h.batch(time.Now(), 1)
 	h.batch(time.Now(), 3000)

@@ -56,7 +56,8 @@ func streamOf(t *testing.T, s *server.Server, maxBytes int64) jetstream.Stream {
 	return createStream(t, s.ClientURL(), maxBytes)
 }
 
-func createStream(t *testing.T, url string, maxBytes int64) jetstream.Stream {
+// jetStream returns a connection of the test's own.
+func jetStream(t *testing.T, url string) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -67,7 +68,12 @@ func createStream(t *testing.T, url string, maxBytes int64) jetstream.Stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{
+	return js
+}
+
+func createStream(t *testing.T, url string, maxBytes int64) jetstream.Stream {
+	t.Helper()
+	stream, err := jetStream(t, url).CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{
 		Name: ebbwatch.FlowStream, Subjects: []string{ebbwatch.FlowSubjectPrefix + "*"},
 		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxBytes: maxBytes,
 	})

@@ -20,10 +20,11 @@ type Server struct {
 	server *server.Server
 }
 
-// Start starts a server on a free port that ends with the test.
-func Start(t testing.TB) *Server {
+// Start starts a server on a free port that ends with the test. change adapts its
+// options.
+func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
-	s, err := New(t.TempDir())
+	s, err := New(t.TempDir(), change...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +33,15 @@ func Start(t testing.TB) *Server {
 }
 
 // New starts a server on a free port with its data in folder. The caller stops it.
-func New(folder string) (*Server, error) {
-	return start(server.Options{
+func New(folder string, change ...func(*server.Options)) (*Server, error) {
+	opts := server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: folder, NoSigs: true, NoLog: true,
 		SyncInterval: time.Second,
-	})
+	}
+	for _, c := range change {
+		c(&opts)
+	}
+	return start(opts)
 }
 
 func start(opts server.Options) (*Server, error) {
