@@ -34,6 +34,8 @@ type App struct {
 	cfg Config
 	log *slog.Logger // limited
 	own bool         // the process
+
+	delivered chan error
 }
 
 // New returns an agent that does nothing before Run. It fails on an invalid
@@ -42,14 +44,14 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure agent: %w", err)
 	}
-	return &App{cfg: cfg, log: slog.New(loglimit.New(log.Handler()))}, nil
+	return &App{cfg: cfg, log: slog.New(loglimit.New(log.Handler())), delivered: make(chan error, 1)}, nil
 }
 
 // Run watches the interfaces of the process' network namespace, and of others if
-// they are configured, and publishes, until ctx ends. Then it detaches from them,
-// drains a last time, so that whatever was counted is told, delivers what is left
-// for at most FlushTimeout, and returns nil. NATS, its stream and the collector
-// need not be there: batches wait on disk.
+// they are configured, and publishes, until ctx ends. Then it ends the counting on
+// them, drains a last time, so that whatever was counted is told, delivers what is left
+// for at most FlushTimeout, detaches, and returns nil. NATS, its stream and the collector
+// need not be there: batches wait on disk. Call it once.
 //
 // It returns an error at once if a privilege or something of the kernel is
 // missing that the agent cannot do without, and names it.
@@ -115,8 +117,16 @@ func (a *App) Run(ctx context.Context) (err error) {
 		func(ctx context.Context) error { return errors.Join(interfaces.Run(ctx), interfaces.Close()) },
 		drainer.Run, annotator.Run, owners.Run, publisher.Run, server.Run)
 	a.log.Info("agent ends", "error", err)
+	a.delivered <- err
 	return err
 }
+
+// Delivered gets what Run is going to return, but for errors of detaching, as soon as
+// nothing is counted any more and everything is delivered. What is left to Run then is
+// to let go of the interfaces, one after the other, 20 to 40 ms each (a grace period of
+// the kernel for each direction, by tcx): whoever has not so long may end the process,
+// and the kernel does it. It gets nothing if Run fails before it watches.
+func (a *App) Delivered() <-chan error { return a.delivered }
 
 // gcPercent is how much garbage the agent's heap may hold, in percent of what is
 // live. Most of that holds no pointers, so that a collection takes a few milliseconds

@@ -30,7 +30,8 @@ type running struct {
 	stream jetstream.Stream
 	stop   context.CancelFunc
 	done   chan error
-	ops    string // address, "" for opsAddress
+	told   <-chan error // everything is delivered
+	ops    string       // address, "" for opsAddress
 
 	batches  int               // that finish read
 	overflow ebbwatch.Counter  // that they tell of
@@ -136,7 +137,7 @@ func runAgent(t *testing.T, adjust func(*app.Config), log ...*slog.Logger) *runn
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, broker: b, stream: stream, stop: cancel, done: make(chan error, 1)}
+	r := &running{t: t, broker: b, stream: stream, stop: cancel, done: make(chan error, 1), told: a.Delivered()}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

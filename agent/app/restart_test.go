@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/agent/app"
 )
 
 // The numbered datagrams have destinations of their own, so that each is a flow,
@@ -149,7 +150,8 @@ func (s *numbers) begunBefore(at time.Time) uint32 {
 }
 
 // programs returns the ids of what is attached to both hooks of up0, nothing of
-// hooks without a program: those of the agent.
+// hooks without a program: those of the agent, also of what it leaves there for a
+// moment when it ends.
 func programs(mode string) (ids []ebpf.ProgramID, err error) {
 	l, err := netlink.LinkByName("up0")
 	if err != nil {
@@ -189,6 +191,7 @@ type agentRun struct {
 	// Each program that was attached. The test holds them, so that the kernel still
 	// tells how often it ran them when the agent is gone.
 	programs []*ebpf.Program
+	ids      []ebpf.ProgramID
 	attached time.Time // the programs were there
 	last     time.Time // they still were
 	gone     time.Time // they were not
@@ -239,6 +242,7 @@ func (g *restartRig) start() *agentRun {
 	if err != nil || len(ids) != 2 {
 		g.t.Fatalf("%d programs are attached to up0: %v", len(ids), err)
 	}
+	a.ids = ids
 	for _, id := range ids {
 		p, err := ebpf.NewProgramFromID(id)
 		if err != nil {
@@ -266,6 +270,7 @@ func (g *restartRig) end(a *agentRun, s syscall.Signal) {
 		if err != nil {
 			g.t.Fatal(err)
 		}
+		ids = slices.DeleteFunc(ids, func(id ebpf.ProgramID) bool { return !slices.Contains(a.ids, id) })
 		switch {
 		case len(ids) == 2:
 			a.last = before
@@ -277,6 +282,9 @@ func (g *restartRig) end(a *agentRun, s syscall.Signal) {
 	}
 	if err := <-ended; err != nil && s == syscall.SIGTERM || strings.Contains(a.log.String(), "ERROR") {
 		g.t.Errorf("the agent ended with %v:\n%s", err, a.log.String())
+	}
+	if ids, err := programs(g.mode); err != nil || len(ids) != 0 {
+		g.t.Errorf("%d programs stay attached: %v", len(ids), err)
 	}
 }
 
@@ -443,6 +451,52 @@ func TestRestartUnderTrafficIsAccountedInFull(t *testing.T) {
 			}
 			t.Logf("%+v counted in %d runs, %d passed while no agent was there", counted, len(all), missed)
 		})
+	}
+}
+
+// However many interfaces there are, an agent that is ended delivers what they counted
+// within the 2 s that `ebbwatch up` gives it, and then leaves nothing on them. The kernel
+// takes more than that to close the links of a hundred.
+func TestAHundredInterfacesDoNotDelayTheLastBatch(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const more, limit = 100, 2 * time.Second
+	s := sendNumbers(t)
+	if _, err := programs("tcx"); err != nil {
+		t.Skip("this kernel has no tcx")
+	}
+	for i := range more {
+		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("up-%d", i), Flags: net.FlagUp}, PeerName: fmt.Sprintf("down-%d", i)}
+		if err := netlink.LinkAdd(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := runAgent(t, func(cfg *app.Config) { cfg.Interfaces.Include = []string{"up*"} })
+	r.watches(more + 1)
+	r.drains(2)
+	begin := time.Now()
+	r.stop()
+	if err := <-r.told; err != nil {
+		t.Error(err)
+	}
+	took := time.Since(begin)
+	if took > limit {
+		t.Errorf("everything is delivered after %v, want %v at most", took, limit)
+	}
+	s.stop(t)
+	_, seen := r.finishRepeated()
+	t.Logf("everything is delivered after %v, the interfaces are let go of after %v", took, time.Since(begin))
+	if len(seen) != more+1 || seen["up0"].Packets == 0 {
+		t.Errorf("%d interfaces were watched, up0 saw %+v", len(seen), seen["up0"])
+	}
+	for name := range seen {
+		for _, hook := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+			q, err := link.QueryPrograms(link.QueryOptions{Target: mustLink(t, name).Attrs().Index, Attach: hook})
+			if err != nil || len(q.Programs) != 0 {
+				t.Errorf("%d programs stay on %s: %v", len(q.Programs), name, err)
+			}
+		}
 	}
 }
 

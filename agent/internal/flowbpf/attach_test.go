@@ -178,23 +178,8 @@ func TestNothingStaysAttachedAfterAKill(t *testing.T) {
 	})
 }
 
-// hooked counts programs of ours on the ingress of the loopback interface.
-func hooked(t *testing.T, mode AttachMode) (n int) {
-	t.Helper()
-	if mode == AttachTCX {
-		r, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress})
-		must(t, err)
-		return len(r.Programs)
-	}
-	filters, err := netlink.FilterList(linkIndex(loopback), Ingress.tcParent())
-	must(t, ignoreGone(err))
-	for _, f := range filters {
-		if b, ok := f.(*netlink.BpfFilter); ok && strings.HasPrefix(b.Name, tcFilterPrefix) {
-			n++
-		}
-	}
-	return n
-}
+// hooked counts programs of ours on the loopback interface.
+func hooked(t *testing.T, mode AttachMode) int { return hooksOf(t, mode, loopback) }
 
 func TestProbesPassOnThisKernel(t *testing.T) {
 	newLab(t)

@@ -40,7 +40,7 @@ func (d *Datapath) Drain(visit func([]Entry)) ([]Totals, error) {
 	defer d.mu.Unlock()
 	d.drained = d.drained[:0]
 	if err := d.settle(); err != nil {
-		return nil, fmt.Errorf("wait for programs to leave removed filters: %w", err)
+		return nil, fmt.Errorf("wait for programs to leave changed hooks: %w", err)
 	}
 	old, err := d.swap()
 	if err != nil {
@@ -123,10 +123,11 @@ func (d *Datapath) wait(old uint32) error {
 	return err
 }
 
-// settle returns when no program runs that a removed filter started: one that
-// reads the generation after the swap counts in the new one, which is not drained
-// now, although its interface is detached. The kernel itself waits so long when a
-// link of tcx is closed, not when a filter is deleted.
+// settle returns when no program runs that a removed filter started, or a link that
+// rests since then: one that reads the generation after the swap counts in the new
+// one, which is not drained now, although its interface is detached. The kernel itself
+// waits so long when a link of tcx is closed, not when a filter is deleted or a link
+// gets another program.
 func (d *Datapath) settle() error {
 	if !d.unsettled {
 		return nil

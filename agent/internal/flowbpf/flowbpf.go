@@ -22,11 +22,12 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/ebbwatch/ebbwatch/agent/internal/flowbpf/objects"
 )
 
-// Datapath is a loaded set of programs and maps. Attach, Detach, Drain, Full,
+// Datapath is a loaded set of programs and maps. Attach, Detach, Rest, Drain, Full,
 // MapBytes, Glances and Sources may be called from several goroutines; Close must
 // be the last call.
 type Datapath struct {
@@ -50,7 +51,8 @@ type Datapath struct {
 	points     pointTable
 	told       [2]tally // of each generation, what incomplete drains have told; zero after a complete one
 	attached   map[Place]*attachment
-	unsettled  bool                 // filters were removed, and programs that they started may still run
+	unsettled  bool                 // hooks were changed, and programs that they started may still run
+	resting    []link.Link          // of interfaces that do not count any more
 	instances  map[uint32]*programs // by network namespace
 	sampling   [2]uint32            // of each generation
 	nextRate   uint32               // of the generation to come
@@ -181,6 +183,9 @@ func (d *Datapath) Close() error {
 	var errs []error
 	for place := range d.attached {
 		errs = append(errs, d.detach(place))
+	}
+	for _, l := range d.resting {
+		errs = append(errs, l.Close())
 	}
 	for _, p := range d.instances {
 		errs = append(errs, p.close())

@@ -35,13 +35,15 @@ const (
 )
 
 // Attacher is what the interfaces are attached to: a *flowbpf.Datapath. What
-// an interface counted before Detach or Forget must come with the next drain.
+// an interface counted before Detach, Rest or Forget must come with the next drain.
 type Attacher interface {
 	// Attach returns flowbpf.ErrAttached if the interface is attached already,
 	// flowbpf.ErrTooMany if there is no room. peer is 1 + the id of the network
 	// namespace of a pair's other end, 0 for none; it can change.
 	Attach(place flowbpf.Place, peer uint32) error
 	Detach(flowbpf.Place) error
+	// Rest is a Detach for the end, which may leave behind what counts nothing.
+	Rest(flowbpf.Place) error
 	// Forget lets go of a network namespace that is gone.
 	Forget(netns uint32) error
 }
@@ -138,9 +140,10 @@ func (p *Probe) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close detaches from every interface. Call it after Run, and before the last
+// Close ends the counting at every interface. Call it after Run, and before the last
 // drain: what the interfaces counted until then is part of that one, and nothing
-// is counted after it. Names stay known to it.
+// is counted after it. Names stay known to it. What still hangs on the interfaces
+// is for the datapath to let go of.
 func (p *Probe) Close() error {
 	if p.world == nil {
 		return nil
@@ -148,7 +151,7 @@ func (p *Probe) Close() error {
 	for _, s := range p.world.all() {
 		_ = p.world.enter(s, func() error { // one that is gone needs nothing
 			for _, place := range p.placesIn(s.number) {
-				p.detach(place, true)
+				p.detach(place, true, p.datapath.Rest)
 			}
 			return nil
 		})

@@ -21,6 +21,7 @@ type datapath func(index int) error
 
 func (d datapath) Attach(p flowbpf.Place, _ uint32) error { return d(int(p.Ifindex)) }
 func (d datapath) Detach(flowbpf.Place) error             { return nil }
+func (d datapath) Rest(flowbpf.Place) error               { return nil }
 func (d datapath) Forget(uint32) error                    { return nil }
 
 func here(index int) flowbpf.Place { return flowbpf.Place{Ifindex: uint32(index)} }

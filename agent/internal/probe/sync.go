@@ -117,7 +117,7 @@ func (p *Probe) apply(s *space, wanted map[flowbpf.Place]string, deadline time.T
 	err := p.world.enter(s, func() error {
 		for _, place := range have {
 			if _, ok := wanted[place]; !ok {
-				p.detach(place, present[place] != nil)
+				p.detach(place, present[place] != nil, p.datapath.Detach)
 			}
 		}
 		for _, place := range want {
@@ -231,14 +231,15 @@ func absent(err error) bool {
 	return errors.As(err, &none) || errors.Is(err, unix.ENODEV)
 }
 
-// detach is called on a thread in the place's namespace, without mu.
-func (p *Probe) detach(place flowbpf.Place, present bool) {
+// detach is called on a thread in the place's namespace, without mu. end is Detach or
+// Rest of the datapath.
+func (p *Probe) detach(place flowbpf.Place, present bool, end func(flowbpf.Place) error) {
 	p.mu.Lock()
 	name := p.attached[place]
 	delete(p.attached, place)
 	p.mu.Unlock()
 	p.names.retire(place)
-	if err := p.datapath.Detach(place); err != nil {
+	if err := end(place); err != nil {
 		p.log.Warn("interface cannot be detached", "interface", name, "ifindex", place.Ifindex, "error", err)
 		return
 	}

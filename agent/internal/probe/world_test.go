@@ -58,6 +58,8 @@ func (h *hooks) Detach(p flowbpf.Place) error {
 	return nil
 }
 
+func (h *hooks) Rest(p flowbpf.Place) error { return h.Detach(p) }
+
 func (h *hooks) Forget(n uint32) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -67,8 +67,23 @@ func compose(cfg Config, dir *datadir.Dir, log *slog.Logger) ([]part, error) {
 		{name: "NATS", run: nats.Run, ready: closed(nats.Ready()), limit: natsLimit},
 		{name: "collector", run: c.Run, ready: healthy(cfg.Collector.Listen), limit: collectorLimit},
 		{name: "analyzer", run: z.Run, ready: healthy(cfg.Analyzer.Listen), limit: analyzerLimit},
-		{name: "agent", run: a.Run, ready: healthy(cfg.Agent.Listen), limit: agentLimit, drained: queueStored(cfg.Agent.NATS, log)},
+		{name: "agent", run: untilDelivered(a), ready: healthy(cfg.Agent.Listen), limit: agentLimit, drained: queueStored(cfg.Agent.NATS, log)},
 	}, nil
+}
+
+// untilDelivered runs the agent until nothing of what it counted is left to deliver.
+// It lets go of the interfaces, which can be many, while the other parts stop.
+func untilDelivered(a *agent.App) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(ctx) }()
+		select {
+		case err := <-ended:
+			return err
+		case err := <-a.Delivered():
+			return err
+		}
+	}
 }
 
 // closed returns the readiness of a part that closes c.
