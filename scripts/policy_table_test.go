@@ -10,6 +10,9 @@ const importPolicy = `
 	# The contract between agent and collector stands alone.
 	internal/natsconn -> internal/config
 	internal/cli -> internal/config
+	# Traffic of a fleet, for tests, benchmarks and the load generator.
+	internal/flowgen -> .
+	internal/loadgen -> . internal/flowgen internal/natsconn
 
 	# A service may use the contract, what all services share, and itself: its main
 	# its app, its app everything. The parts of a service meet in its app.
@@ -36,6 +39,10 @@ const importPolicy = `
 	scripts/lab/internal/client -> scripts/lab/internal/judge
 	scripts/lab/internal/receiver -> scripts/lab/internal/netlab
 	scripts/lab/internal/traffic -> scripts/lab/internal/netlab
+
+	# The load generator plays agents, by the contract.
+	scripts/loadgen -> scripts/loadgen/app internal/cli
+	scripts/loadgen/app -> internal/...
 
 	# The guest knows of the host's program nothing but the plan that it is handed.
 	scripts/kernel -> scripts/kernel/app internal/cli
@@ -104,7 +111,7 @@ const homePolicy = `
 	github.com/prometheus/client_golang -> *
 	golang.org/x/sync -> *
 	golang.org/x/sys -> *
-	github.com/spf13/cobra -> internal/cli agent/app collector/app analyzer/app deploy/standalone/app deploy/standalone/internal/engine scripts/kernel/app scripts/lab/app
+	github.com/spf13/cobra -> internal/cli agent/app collector/app analyzer/app deploy/standalone/app deploy/standalone/internal/engine scripts/kernel/app scripts/lab/app scripts/loadgen/app
 
 	github.com/goccy/go-yaml -> internal/config scripts/lab/internal/demo
 	github.com/klauspost/compress -> .

@@ -14,10 +14,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // bed is a collector's surroundings: real servers and an agent of the test.

@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
+	"github.com/ebbwatch/ebbwatch/internal/loadgen"
 )
 
 const testBoot = "11111111-2222-4333-8444-555555555555"
@@ -36,6 +39,7 @@ func TestPipeline(t *testing.T) {
 		"what is known of addresses is stored with them":               enriched,
 		"early warnings end up as rows with the right value":           earlyWarnings,
 		"rollup equals raw equals sent over many batches":              manyBatches,
+		"what the load generator tells is what is stored":              generated,
 		"what must not be stored is kept and told":                     deadLetters,
 		"what is too large is kept, or refused by the stream":          tooLarge,
 		"dead letters are replayed once":                               replay,
@@ -50,6 +54,30 @@ func TestPipeline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, ch) })
 	}
+}
+
+func generated(t *testing.T, ch *chtest.Server) {
+	b := newBed(t, ch)
+	b.run()
+	cfg := loadgen.DefaultConfig()
+	cfg.NATS.URL, cfg.Agents, cfg.Flows, cfg.Interval, cfg.Duration = b.nats.URL, 20, 10, 200*time.Millisecond, time.Second
+	sent, err := loadgen.Run(t.Context(), cfg, slog.New(slog.DiscardHandler), new(loadgen.Progress))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent.Batches != 100 || sent.Flows != 1000 || sent.Seconds < 1 {
+		t.Errorf("sent %+v, want 100 batches with 1000 flows in a second", sent)
+	}
+	want := fmt.Sprintf("20\t%d\t%d", sent.Flows, sent.FlowBytes)
+	eventually(t, 20*time.Second, "everything sent is stored", func() error {
+		if got := ch.Query(t, "SELECT uniqExact(agent), count(), sum(bytes) FROM "+b.db+".flows"); got != want {
+			return fmt.Errorf("agents, flows and bytes are %s, want %s", got, want)
+		}
+		if got := ch.Query(t, "SELECT uniqExact(agent), count(), max(sequence) FROM "+b.db+".coverage"); got != "20\t100\t5" {
+			return fmt.Errorf("agents, batches and highest sequence are %s", got)
+		}
+		return nil
+	})
 }
 
 func everyColumn(t *testing.T, ch *chtest.Server) {

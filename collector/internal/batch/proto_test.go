@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/ebbwatch/ebbwatch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // The codec is written by hand; batch.proto is what others implement. These

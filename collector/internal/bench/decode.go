@@ -8,8 +8,8 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 const flowsPerBatch = 100

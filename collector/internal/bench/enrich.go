@@ -15,9 +15,9 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/mmdbtest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // prefixes is how many networks the databases have that are looked into.

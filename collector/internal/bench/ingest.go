@@ -12,9 +12,9 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // ingest measures rounds of: fill the stream, start a collector, wait until
@@ -74,10 +74,7 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 	if err := r.fill(ctx, server.URL); err != nil {
 		return nil, fmt.Errorf("fill the stream: %w", err)
 	}
-	collector, err := proctest.Ebbwatch(r.verbose, []string{
-		"EBBWATCH_NATS_URL=" + server.URL, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + r.ch.Addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + r.database,
-		"EBBWATCH_CLICKHOUSE_USER=collector", "EBBWATCH_CLICKHOUSE_PASSWORD=" + r.ch.Password,
-	}, "collector", "run")
+	collector, err := startCollector(server.URL, r.ch, r.database, r.verbose)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +134,7 @@ func (r *round) watch(ctx context.Context, collector *proctest.Process) (float64
 	var first time.Time
 	var before uint64
 	for {
-		var rows uint64
-		err := r.ch.Conn.QueryRow(ctx, "SELECT sum(rows) FROM system.parts WHERE active AND table = 'flows' AND database = ?", r.database).Scan(&rows)
+		rows, err := storedRows(ctx, r.ch, r.database)
 		now := time.Now()
 		switch {
 		case err != nil:

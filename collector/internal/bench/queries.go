@@ -17,9 +17,9 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // questions are what people ask of a day's flows, from the view that is made for

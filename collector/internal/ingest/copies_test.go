@@ -13,12 +13,12 @@ import (
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 // sent is a batch with its message.

@@ -15,13 +15,13 @@ import (
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/migrations"
 )
 

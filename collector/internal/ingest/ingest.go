@@ -23,7 +23,7 @@ import (
 type Config struct {
 	BlockRows     int           `yaml:"block_rows"`     // of flows, or of coverage
 	BlockMessages int           `yaml:"block_messages"` // batches
-	BlockBytes    int           `yaml:"block_bytes"`    // of the rows in memory, and of the batches as received
+	BlockBytes    int           `yaml:"block_bytes"`    // of the rows in memory, of their insert, and of the batches as received
 	BlockAge      time.Duration `yaml:"block_age"`      // from its first batch
 	// MaxAhead and MaxAge bound the times in a batch around the time at which NATS
 	// stored it; what lies outside goes to the dead letters. Rows of flows and
@@ -38,7 +38,7 @@ type Config struct {
 // under load.
 func DefaultConfig() Config {
 	return Config{
-		BlockRows: 300_000, BlockMessages: 10_000, BlockBytes: 64 << 20, BlockAge: time.Second,
+		BlockRows: 300_000, BlockMessages: 10_000, BlockBytes: 128 << 20, BlockAge: time.Second,
 		MaxAhead: 10 * time.Minute, MaxAge: 7 * 24 * time.Hour, DrainTimeout: 8 * time.Second,
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 
 	"github.com/ebbwatch/ebbwatch"
 )

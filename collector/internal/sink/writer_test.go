@@ -18,9 +18,9 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 	"github.com/ebbwatch/ebbwatch/internal/config"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/migrations"
 )
 
