@@ -29,12 +29,16 @@ GRANT TABLE ENGINE ON AggregatingMergeTree TO ebbwatch_owner;
 
 GRANT SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP, TRUNCATE, OPTIMIZE, SYSTEM ON ebbwatch.* TO ebbwatch_owner;
 
--- ebbwatch_writer: inserts what agents tell, and sees whether the tables are those of its build and configuration: the collector.
+-- ebbwatch_writer: inserts what agents tell, and sees whether the tables are those of its build and configuration, and whether there is room: the collector.
 CREATE ROLE IF NOT EXISTS ebbwatch_writer;
 
 REVOKE ALL ON *.* FROM ebbwatch_writer;
 
 GRANT SELECT ON system.data_skipping_indices TO ebbwatch_writer;
+
+GRANT SELECT ON system.disks TO ebbwatch_writer;
+
+GRANT SELECT ON system.parts TO ebbwatch_writer;
 
 GRANT SELECT ON ebbwatch.schema_migrations TO ebbwatch_writer;
 

@@ -61,8 +61,9 @@ func Roles(databases []string, queryBytes int64) []Role {
 		Grants: []string{"SELECT ON system.*"},
 	}
 	writer := Role{
-		Name: Writer, Why: "inserts what agents tell, and sees whether the tables are those of its build and configuration: the collector",
-		Grants: []string{"SELECT ON system.data_skipping_indices"}, // of what it may see anyway
+		Name: Writer, Why: "inserts what agents tell, and sees whether the tables are those of its build and configuration, and whether there is room: the collector",
+		// Of indices and parts it sees those of its tables.
+		Grants: []string{"SELECT ON system.data_skipping_indices", "SELECT ON system.disks", "SELECT ON system.parts"},
 	}
 	analyst := Role{Name: Analyst, Why: "reads everything and inserts what it concludes: the analyzer"}
 	reader := Role{

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -74,6 +75,15 @@ func fillDisk(t *testing.T, dir string, leave int64) (free func()) {
 }
 
 func TestAFullDiskOfClickHouseHoldsBatchesUpAndLosesNone(t *testing.T) {
+	// ClickHouse reserves 1 MiB before it writes.
+	t.Run("when inserts fail", func(t *testing.T) { fullDisk(t, 0, "not enough space", 0, 1200<<10, 1500<<10) })
+	// 5 % of 400 MiB
+	t.Run("below the watermark", func(t *testing.T) { fullDisk(t, 5, "insert.min_free_percent", 18<<20) })
+}
+
+// fullDisk fills the disk of ClickHouse until so many bytes are left, some times,
+// and wants the collector to say so, and everything to be stored in the end.
+func fullDisk(t *testing.T, minFreePercent float64, says string, leaves ...int64) {
 	t.Setenv("EBBWATCH_BIN", chtest.Binary(t))
 	dir := smallDisk(t, 400<<20)
 	ch, err := proctest.NewClickHouse(t.Context(), filepath.Join(dir, "clickhouse"), []string{"ebbwatch"}, testing.Verbose())
@@ -94,7 +104,7 @@ func TestAFullDiskOfClickHouseHoldsBatchesUpAndLosesNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	retry := sink.DefaultConfig()
-	retry.RetryMax = time.Second
+	retry.RetryMax, retry.PressureInterval, retry.MinFreePercent = time.Second, 100*time.Millisecond, minFreePercent
 	store := sink.NewWriter(retry, conn, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
 	cfg := DefaultConfig()
 	cfg.BlockMessages, cfg.BlockAge = 20, 50*time.Millisecond
@@ -126,11 +136,13 @@ func TestAFullDiskOfClickHouseHoldsBatchesUpAndLosesNone(t *testing.T) {
 	}
 	send(1, 40)
 	<-empty(t, js)
-	for round, leave := range []int64{0, 1200 << 10, 1500 << 10} { // ClickHouse reserves 1 MiB before it writes
+	for round, leave := range leaves {
 		free := fillDisk(t, dir, leave)
 		send(uint64(2+round), 100)
-		wait("failing", func() bool { return store.Health() != nil })
-		t.Logf("with %d bytes free an insert fails: %v", leave, store.Health())
+		wait("held up", func() bool { return store.Health() != nil })
+		if text := store.Health().Error(); !strings.Contains(strings.ToLower(text), says) {
+			t.Errorf("with %d bytes free it says %q, want %q", leave, text, says)
+		}
 		time.Sleep(time.Second) // it is repeated
 		free()
 		select {

@@ -24,11 +24,22 @@ type Config struct {
 	// RetryMin and RetryMax bound the pause between attempts, which doubles.
 	RetryMin time.Duration `yaml:"retry_min"`
 	RetryMax time.Duration `yaml:"retry_max"`
+	// MinFreePercent is the share of each disk of the server that inserts leave
+	// free, at most 1 GiB; 0 leaves none. MaxParts is the number of parts in one
+	// partition beyond which they wait for merges; 0 waits for no merge. The server
+	// is asked once in a PressureInterval.
+	MinFreePercent   float64       `yaml:"min_free_percent"`
+	MaxParts         int           `yaml:"max_parts"`
+	PressureInterval time.Duration `yaml:"pressure_interval"`
 }
 
-// DefaultConfig returns the configuration for a server that is near.
+// DefaultConfig returns the configuration for a server that is near, and that
+// slows inserts down from 1,000 parts of a partition (parts_to_delay_insert).
 func DefaultConfig() Config {
-	return Config{Timeout: 2 * time.Minute, RetryMin: 200 * time.Millisecond, RetryMax: 15 * time.Second}
+	return Config{
+		Timeout: 2 * time.Minute, RetryMin: 200 * time.Millisecond, RetryMax: 15 * time.Second,
+		MinFreePercent: 5, MaxParts: 800, PressureInterval: 5 * time.Second,
+	}
 }
 
 // Validate names the first key that is wrong.
@@ -38,6 +49,12 @@ func (c Config) Validate() error {
 		return errors.New("insert.timeout: must be at least 1s")
 	case c.RetryMin < time.Millisecond || c.RetryMax < c.RetryMin:
 		return errors.New("insert.retry_min: must be from 1ms to retry_max")
+	case c.MinFreePercent < 0 || c.MinFreePercent > 90:
+		return errors.New("insert.min_free_percent: must be from 0 to 90")
+	case c.MaxParts < 0:
+		return errors.New("insert.max_parts: must not be negative")
+	case c.PressureInterval < 100*time.Millisecond:
+		return errors.New("insert.pressure_interval: must be at least 100ms")
 	}
 	return nil
 }
@@ -52,12 +69,16 @@ type Writer struct {
 	client  *ch.Client
 	trouble *atomic.Pointer[error] // of all siblings: the last that any of them met
 	alarmed time.Time              // when the last alarm was logged
+
+	asked     time.Time // when the server was asked last whether it has room
+	cannotAsk bool      // the last question failed
 }
 
 type metrics struct {
 	rows    *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	retries *prometheus.CounterVec
+	paused  *prometheus.GaugeVec
 }
 
 // NewWriter returns a writer that has not connected yet.
@@ -78,7 +99,14 @@ func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.
 			Help: "Inserts that failed and are repeated; nothing is lost. network: check that ClickHouse runs and is reachable. pressure: ClickHouse is short of memory, disk or merges. schema: tables or grants do not fit this build; read the log.",
 		}, []string{"class"}),
 	}
-	reg.MustRegister(w.metrics.rows, w.metrics.seconds, w.metrics.retries)
+	w.metrics.paused = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ebbwatch_collector_insert_paused",
+		Help: "1 while inserts wait for room in ClickHouse, by what it is short of; nothing is lost, batches wait in NATS. disk: make room on its disk, or lower store.retention_days. parts: its merges are behind, it needs more cores or faster disks.",
+	}, []string{"short_of"})
+	reg.MustRegister(w.metrics.rows, w.metrics.seconds, w.metrics.retries, w.metrics.paused)
+	for _, name := range shortages {
+		w.metrics.paused.WithLabelValues(name)
+	}
 	for _, c := range []class{network, pressure, schema} {
 		w.metrics.retries.WithLabelValues(c.String())
 	}
@@ -116,6 +144,9 @@ func (w *Writer) Write(ctx context.Context, b *Block, token string) error {
 // WriteWithin is Write for a tool: it gives up when ClickHouse refuses an insert
 // for good, or takes none for as long as patience. 0 is Write's.
 func (w *Writer) WriteWithin(ctx context.Context, b *Block, token string, patience time.Duration) error {
+	if err := w.room(ctx, patience); err != nil {
+		return err
+	}
 	for _, t := range b.tables() {
 		if t.rows == 0 {
 			continue
@@ -161,17 +192,25 @@ func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, to
 	}
 }
 
+func (w *Writer) connect(ctx context.Context) error {
+	if w.client != nil && !w.client.IsClosed() {
+		return nil
+	}
+	client, err := w.conn.Dial(ctx, w.cfg.Timeout)
+	if err != nil {
+		return err
+	}
+	w.client = client
+	return nil
+}
+
 // insert makes one attempt. After an error the connection is not used again,
 // because it may be in the middle of a message.
 func (w *Writer) insert(ctx context.Context, table string, input proto.Input, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
-	if w.client == nil || w.client.IsClosed() {
-		client, err := w.conn.Dial(ctx, w.cfg.Timeout)
-		if err != nil {
-			return err
-		}
-		w.client = client
+	if err := w.connect(ctx); err != nil {
+		return err
 	}
 	err := w.client.Do(ctx, ch.Query{Body: input.Into(table), Input: input, Settings: settings(token)})
 	if err != nil {
