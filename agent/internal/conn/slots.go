@@ -20,16 +20,25 @@ type key struct {
 	aPort, bPort uint16
 	proto        uint8
 	tunnel       uint8
+	mapped       bool // as flowbpf.Key has it
 	tunnelID     uint32
 	scope        flowbpf.Place
 }
 
 func keyOf(e *flowbpf.Entry) key {
-	k := key{a: e.A.As16(), b: e.B.As16(), aPort: e.APort, bPort: e.BPort, proto: e.Proto, tunnel: e.Tunnel, tunnelID: e.TunnelID}
+	k := keyNamed(e.Key())
 	if linkScoped(e.A) || linkScoped(e.B) {
 		k.scope = e.Place
 	}
 	return k
+}
+
+// addr is the address a or b of k, as entries have it.
+func (k *key) addr(b [16]byte) netip.Addr {
+	if k.mapped {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom16(b).Unmap()
 }
 
 func linkScoped(a netip.Addr) bool {

@@ -6,7 +6,6 @@ package conn
 import (
 	"errors"
 	"math"
-	"net/netip"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -185,7 +184,7 @@ func (t *Table) observe(k *key, e *flowbpf.Entry) *Record {
 		}
 		c.dirA = towards(e)
 	}
-	t.rec = Record{Key: flowbpf.Key{A: k.a, B: k.b, APort: k.aPort, BPort: k.bPort, Proto: k.proto, Tunnel: k.tunnel, TunnelID: k.tunnelID}}
+	t.rec = Record{Key: e.Key()}
 	t.record(c, e, known, &t.rec.Flow)
 	t.rec.Src = c.from
 	return &t.rec
@@ -376,7 +375,7 @@ func (t *Table) Known(name flowbpf.Key) bool {
 }
 
 func keyNamed(k flowbpf.Key) key {
-	return key{a: k.A, b: k.B, aPort: k.APort, bPort: k.BPort, proto: k.Proto, tunnel: k.Tunnel, tunnelID: k.TunnelID}
+	return key{a: k.A, b: k.B, aPort: k.APort, bPort: k.BPort, proto: k.Proto, tunnel: k.Tunnel, mapped: k.Mapped, tunnelID: k.TunnelID}
 }
 
 // Bare returns a record without packets of a conversation that none were seen of
@@ -401,7 +400,7 @@ func (t *Table) final(c *conversation, f *ebbwatch.Flow) {
 	*f = ebbwatch.Flow{
 		Start: last, End: last, Proto: c.key.proto, Initiator: c.initiator, Interface: t.interfaces.Name(c.place), NetNS: t.interfaces.NetNS(c.place), VLAN: c.vlan,
 		Tunnel: ebbwatch.Tunnel(c.key.tunnel), TunnelID: c.key.tunnelID,
-		Src: netip.AddrFrom16(c.key.a).Unmap(), SrcPort: c.key.aPort, Dst: netip.AddrFrom16(c.key.b).Unmap(), DstPort: c.key.bPort,
+		Src: c.key.addr(c.key.a), SrcPort: c.key.aPort, Dst: c.key.addr(c.key.b), DstPort: c.key.bPort,
 		ConnState: c.state, ICMPType: c.icmpType, ICMPCode: c.icmpCode, AgeMS: t.age(c), Final: true, Sampling: 1,
 	}
 	if c.place == (flowbpf.Place{}) {

@@ -98,6 +98,32 @@ func TestRecordCarriesTheInterval(t *testing.T) {
 	}
 }
 
+// IPv6 packets can claim IPv4-mapped addresses, whatever RFC 4291 has these for: they
+// are no part of the IPv4 conversation that reads alike.
+func TestMappedAddressesAreAnotherConversationThanIPv4(t *testing.T) {
+	table := newTable(t, DefaultConfig())
+	plain := entry(second+second/2, packet{1, syn}, packet{0, synack})
+	mapped := entry(second+second/2, packet{0, syn})
+	mapped.A, mapped.B = netip.AddrFrom16(plain.A.As16()), netip.AddrFrom16(plain.B.As16())
+	records, _ := drain(table, 2*second, plain, mapped)
+	if len(records) != 2 || records[0].SrcPort != plain.BPort || records[1].SrcPort != plain.APort || table.Stats().Conversations != 2 {
+		t.Fatalf("%d conversations: %+v", table.Stats().Conversations, records)
+	}
+	if records[0].Src != plain.B || records[1].Src != mapped.A {
+		t.Errorf("from %v and %v", records[0].Src, records[1].Src)
+	}
+	if plain.Key() == mapped.Key() {
+		t.Error("both have one name: hints of one would stand in the record of the other")
+	}
+	_, finals := drain(table, 1000*second)
+	if len(finals) != 1 || finals[0].Src != plain.B {
+		t.Errorf("final records: %+v", finals)
+	}
+	if r := table.Bare(mapped.Key(), 0); r.Src != 0 || r.Flow.Src != mapped.A {
+		t.Errorf("without packets: from %v", r.Flow.Src)
+	}
+}
+
 func TestLaterRecordsAgeAndKeepTheirSource(t *testing.T) {
 	table := newTable(t, DefaultConfig())
 	drain(table, 2*second, entry(second+second/2, packet{1, syn}, packet{0, synack}))

@@ -29,7 +29,7 @@ func (d Direction) String() string {
 // endpoints is ordered: (A, APort) is the lower one, so both directions of a
 // conversation meet in one entry whichever hook saw them.
 type Entry struct {
-	A, B         netip.Addr // plain IPv4 or IPv6, never IPv4-mapped
+	A, B         netip.Addr // of an IPv4 packet plain IPv4; IPv4-mapped only if an IPv6 packet has such addresses
 	APort, BPort uint16     // 0 where the protocol has none, or a later fragment hides them
 	Proto        uint8      // of the transport header, after IPv6 extension headers
 	VLAN         uint16     // outermost 802.1Q or 802.1ad VLAN id, 0 if untagged

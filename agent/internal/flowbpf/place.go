@@ -13,12 +13,13 @@ type Key struct {
 	APort, BPort uint16
 	Proto        uint8
 	Tunnel       uint8
+	Mapped       bool // IPv6 packets whose addresses are IPv4-mapped (::ffff:a.b.c.d), no IPv4 packets
 	TunnelID     uint32
 }
 
 // Key returns the entry's conversation.
 func (e *Entry) Key() Key {
-	return Key{A: e.A.As16(), B: e.B.As16(), APort: e.APort, BPort: e.BPort, Proto: e.Proto, Tunnel: e.Tunnel, TunnelID: e.TunnelID}
+	return Key{A: e.A.As16(), B: e.B.As16(), APort: e.APort, BPort: e.BPort, Proto: e.Proto, Tunnel: e.Tunnel, Mapped: e.A.Is4In6(), TunnelID: e.TunnelID}
 }
 
 // What the bits of ebb_rest.place mean, in bpf/lib/types.h.
