@@ -160,8 +160,7 @@ func (a *Annotator) hear(h *flowbpf.Hint) {
 		t = &talk{}
 		a.talks[h.Key] = t
 	}
-	if hint := t.side[h.Side].hear(&a.parser, h); hint != nil {
-		a.metrics.Hint(hint)
+	if t.side[h.Side].hear(&a.parser, h, a.metrics.Hint) {
 		t.drains, t.told = 0, false
 	}
 }
@@ -205,7 +204,7 @@ func (a *Annotator) Annotate(r *conn.Record) {
 	a.own(&r.SrcOwner)
 	a.own(&r.DstOwner)
 	k := r.Key
-	k.Tunnel, k.TunnelID = 0, 0 // the stack knows the packets inside only
+	k.Tunnel, k.TunnelID, k.Mapped = 0, 0, false // the stack knows the packets inside only, and losses their addresses
 	loss, lost := a.take(k)
 	if _, due := a.due[k]; lost || due {
 		a.suffer(r, k, &loss)
@@ -294,7 +293,7 @@ func (a *Annotator) End(emit func(*ebbwatch.Flow)) {
 	defer a.mu.Unlock()
 	for k, t := range a.talks {
 		if t.drains++; t.drains >= patience {
-			delete(a.talks, k)
+			a.forget(k, t)
 		}
 	}
 }
@@ -305,6 +304,19 @@ func (a *Annotator) Last(emit func(*ebbwatch.Flow)) {
 		a.tell(k, &loss, emit)
 	}
 	a.late = nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k, t := range a.talks {
+		a.forget(k, t)
+	}
+}
+
+// forget ends the wait for what a conversation goes on to say. mu is held.
+func (a *Annotator) forget(k flowbpf.Key, t *talk) {
+	for i := range t.side {
+		t.side[i].give(a.metrics.Hint)
+	}
+	delete(a.talks, k)
 }
 
 // tell emits a record of losses that stand in no other. Unplaced ones get none:

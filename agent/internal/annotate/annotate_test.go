@@ -14,17 +14,24 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/trace"
 )
 
-// kernel is a stand-in for what the annotator asks: no hints, the given losses,
-// and the given conversations.
+// kernel is a stand-in for what the annotator asks: the given hints, losses,
+// and conversations.
 type kernel struct {
+	hints  []flowbpf.Hint
 	losses map[trace.Key]trace.Loss
 	known  map[flowbpf.Key]bool
 }
 
-func (k *kernel) Hints(func(*flowbpf.Hint)) error { return nil }
-func (k *kernel) HintsLost() uint64               { return 0 }
-func (k *kernel) Stats() (trace.Stats, error)     { return trace.Stats{}, nil }
-func (k *kernel) Known(key flowbpf.Key) bool      { return k.known[key] }
+func (k *kernel) Hints(visit func(*flowbpf.Hint)) error {
+	for i := range k.hints {
+		visit(&k.hints[i])
+	}
+	k.hints = nil
+	return nil
+}
+func (k *kernel) HintsLost() uint64           { return 0 }
+func (k *kernel) Stats() (trace.Stats, error) { return trace.Stats{}, nil }
+func (k *kernel) Known(key flowbpf.Key) bool  { return k.known[key] }
 func (k *kernel) Bare(key flowbpf.Key, sender uint8) *conn.Record {
 	return &conn.Record{Key: key, Src: sender}
 }
@@ -205,4 +212,73 @@ func TestEachSegmentThatIsSentAgainIsToldOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A message that comes in pieces is one, complete or not.
+func TestMetricsCountMessagesNotPieces(t *testing.T) {
+	const head = "GET / HTTP/1.1\r\n"
+	piece := func(seq uint32, data string) flowbpf.Hint {
+		return flowbpf.Hint{Key: key("10.0.0.1", "10.0.0.2", 1), Seq: seq, PayloadLen: uint32(len(data)), Continued: seq > 100, Data: []byte(data)}
+	}
+	first, second, third := piece(100, head), piece(116, "Host: exam"), piece(126, "ple.org\r\n\r\n")
+	for _, c := range []struct {
+		what             string
+		hints            []flowbpf.Hint
+		messages, flawed float64
+	}{
+		{"a message in one piece", []flowbpf.Hint{piece(100, head+"Host: example.org\r\n\r\n")}, 1, 0},
+		{"a message in three pieces", []flowbpf.Hint{first, second, third}, 1, 0},
+		{"one that two interfaces saw", []flowbpf.Hint{first, first, second, second, third}, 1, 0},
+		{"one that is sent again, with more of it", []flowbpf.Hint{piece(100, "GET / "), piece(100, head+"Host: example.org\r\n\r\n")}, 1, 0},
+		{"a message that does not go on", []flowbpf.Hint{first, second}, 1, 1},
+		{"one that another comes after", []flowbpf.Hint{first, piece(50, head+"Host: example.org\r\n\r\n")}, 2, 1},
+	} {
+		k, reg := &kernel{hints: c.hints}, prometheus.NewRegistry()
+		a := New(Sources{Hints: k, Losses: k, Conversations: k}, reg, slog.Default())
+		records, _ := drain(a, key("10.0.0.1", "10.0.0.2", 1))
+		if name := records[0].Hint.ServerName; c.flawed == 0 && name != "example.org" {
+			t.Errorf("%s: the record names %q", c.what, name)
+		}
+		for range patience {
+			drain(a)
+		}
+		if got := counted(t, reg, "ebbwatch_agent_hint_beginnings_total"); got != c.messages {
+			t.Errorf("%s: counts as %v", c.what, got)
+		}
+		if got := counted(t, reg, "ebbwatch_agent_hint_flaws_total"); got != c.flawed {
+			t.Errorf("%s: %v flaws, want %v", c.what, got, c.flawed)
+		}
+	}
+}
+
+// What still waits for the rest of a message when the agent ends, is counted.
+func TestMessagesThatWaitAtTheEndAreCounted(t *testing.T) {
+	k := &kernel{hints: []flowbpf.Hint{{Key: key("10.0.0.1", "10.0.0.2", 1), Data: []byte("GET / HTTP/1.1\r\n")}}}
+	reg := prometheus.NewRegistry()
+	a := New(Sources{Hints: k, Losses: k, Conversations: k}, reg, slog.Default())
+	drain(a)
+	if got := counted(t, reg, "ebbwatch_agent_hint_beginnings_total"); got != 0 {
+		t.Errorf("%v while the message may go on", got)
+	}
+	a.Last(func(*ebbwatch.Flow) {})
+	if got := counted(t, reg, "ebbwatch_agent_hint_beginnings_total"); got != 1 {
+		t.Errorf("%v at the end", got)
+	}
+}
+
+// counted sums up a counter over its labels.
+func counted(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }

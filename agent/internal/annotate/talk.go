@@ -30,17 +30,25 @@ type said struct {
 
 type beginning struct {
 	l7.Beginning
-	next uint32 // sequence number that follows on it
+	seq  uint32 // sequence number of the first byte
+	next uint32 // that which follows on it
 }
 
-// hear adds what a packet said. It returns the hint that it became, nil if the
-// packet adds nothing.
-func (s *said) hear(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
+// hear adds what a packet said, and reports whether it adds anything. It calls count
+// once for each message: when nothing of it is waited for any more.
+func (s *said) hear(p *l7.Parser, h *flowbpf.Hint, count func(*l7.Hint)) bool {
 	if h.Continued {
-		return s.goesOn(p, h)
+		return s.goesOn(p, h, count)
 	}
+	if b := s.beginning; b != nil && h.Key.Proto == protoTCP && h.Seq == b.seq { // at another interface, or sent again
+		if len(h.Data) <= len(b.Payload) {
+			return false
+		}
+		s.hints, s.beginning = s.hints[:len(s.hints)-1], nil
+	}
+	s.give(count)
 	if len(s.hints) == maxHints {
-		return nil
+		return false
 	}
 	src, dst := h.Key.APort, h.Key.BPort
 	if h.Side != 0 {
@@ -51,28 +59,37 @@ func (s *said) hear(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
 	}
 	hint := p.Parse(&b)
 	s.hints = append(s.hints, hint)
-	s.beginning = nil
 	if hint.Flaw == l7.FlawTruncated {
 		b.Payload = append([]byte(nil), h.Data...) // h's is gone after the call
-		s.beginning = &beginning{b, h.Seq + uint32(len(h.Data))}
+		s.beginning = &beginning{b, h.Seq, h.Seq + uint32(len(h.Data))}
+		return true
 	}
-	return &s.hints[len(s.hints)-1]
+	count(&hint)
+	return true
+}
+
+// give counts a message that does not go on, as far as it came.
+func (s *said) give(count func(*l7.Hint)) {
+	if s.beginning != nil {
+		s.beginning = nil
+		count(&s.hints[len(s.hints)-1])
+	}
 }
 
 // goesOn puts a continuation behind the beginning and reads both anew.
-func (s *said) goesOn(p *l7.Parser, h *flowbpf.Hint) *l7.Hint {
+func (s *said) goesOn(p *l7.Parser, h *flowbpf.Hint, count func(*l7.Hint)) bool {
 	b := s.beginning
 	if b == nil || len(s.hints) == 0 || h.Key.Proto == protoTCP && h.Seq != b.next {
-		return nil // its beginning was lost, or packets came out of order
+		return false // its beginning was lost, or packets came out of order
 	}
 	b.Payload = append(b.Payload, h.Data...)
 	b.next += uint32(len(h.Data))
 	last := &s.hints[len(s.hints)-1]
 	*last = p.Parse(&b.Beginning)
 	if last.Flaw != l7.FlawTruncated || len(b.Payload) >= l7.MaxPayload {
-		s.beginning = nil
+		s.give(count)
 	}
-	return last
+	return true
 }
 
 // protoTCP is TCP's IANA protocol number.

@@ -18,7 +18,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	hints := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_hint_beginnings_total",
 		Help: "Beginnings of payload that were read, by the application they are of; none is every other protocol."}, []string{"app"})
 	flaws := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ebbwatch_agent_hint_flaws_total",
-		Help: "Beginnings that told less than they should, by application and flaw. truncated: the message goes on beyond what is captured; a few are normal, for many see docs/hints.md on long ClientHellos. malformed, oversized: against the protocol's rules; look at who sends them, since scanners and evasion look like this. name: a server name that is no host name was left out."}, []string{"app", "flaw"})
+		Help: "Beginnings that told less than they should, by application and flaw. truncated: the message goes on beyond what is captured, in one piece or several; a few are normal, for many see docs/hints.md on long ClientHellos. malformed, oversized: against the protocol's rules; look at who sends them, since scanners and evasion look like this. name: a server name that is no host name was left out."}, []string{"app", "flaw"})
 	m := &Metrics{mismatched: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebbwatch_agent_hint_mismatches_total",
 		Help: "Responses that did not answer the request of their conversation, of which nothing was taken. Many for DNS: a source port that is used again for several queries, or forged answers."})}
 	for app := AppNone; app <= AppQUIC; app++ {
@@ -31,7 +31,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Hint counts one side's.
+// Hint counts one message.
 func (m *Metrics) Hint(h *Hint) {
 	m.hints[h.App].Inc()
 	if h.Flaw != FlawNone {
