@@ -8,7 +8,7 @@ package scripts
 // that allows nothing any more.
 const importPolicy = `
 	# The contract between agent and collector stands alone.
-	internal/natsconn -> internal/config
+	internal/natsconn -> . internal/config
 	internal/cli -> internal/config
 	# Traffic of a fleet, for tests, benchmarks and the load generator.
 	internal/flowgen -> .

@@ -153,7 +153,7 @@ func holder() string {
 // has the tables. It says once what it waits for.
 func (a *App) await(ctx context.Context, js jetstream.JetStream) (kv jetstream.KeyValue, err error) {
 	err = a.until(ctx, "jetstream", func(ctx context.Context) (err error) {
-		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		kv, err = natsconn.EnsureKeyValue(ctx, js, jetstream.KeyValueConfig{
 			Bucket: schedule.Bucket, Description: "marks and the lease of the analyzer", History: 1, MaxBytes: 16 << 20,
 		})
 		return err

@@ -125,7 +125,7 @@ func (a *App) migrator(js jetstream.JetStream) (*schema.Migrator, error) {
 	if err != nil {
 		host = "unknown host"
 	}
-	lock := &schema.KVLock{JS: js, Holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), TTL: 30 * time.Second, Log: a.log}
+	lock := &schema.KVLock{JS: js, Holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), TTL: 30 * time.Second, Log: a.log, Replicas: a.cfg.Streams.Replicas}
 	return &schema.Migrator{ClickHouse: a.cfg.ClickHouse, Store: &a.cfg.Store, Migrations: all, Lock: lock, Log: a.log, By: "ebbwatch-collector " + cli.Version()}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // Bucket is the key-value bucket that holds the outbox: one key for each
@@ -68,7 +69,7 @@ type disabled struct {
 }
 
 func openBucket(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	kv, err := natsconn.EnsureKeyValue(ctx, js, jetstream.KeyValueConfig{
 		Bucket: Bucket, Description: "Reports on their way to webhooks", TTL: keepFor, MaxValueSize: 64 << 10, MaxBytes: 64 << 20,
 	})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // Bucket is the key-value bucket of the marks: one key for each schedule and window end.
@@ -22,7 +24,7 @@ type KV struct{ js jetstream.JetStream }
 func NewKV(js jetstream.JetStream) *KV { return &KV{js} }
 
 func (k *KV) bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := k.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+	kv, err := natsconn.EnsureKeyValue(ctx, k.js, jetstream.KeyValueConfig{
 		Bucket: Bucket, Description: "Periodic reports that are done", TTL: keep, MaxValueSize: 1024, MaxBytes: 4 << 20,
 	})
 	if err != nil {

@@ -7,9 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 )
@@ -25,11 +22,11 @@ var places = []string{
 // cast is every process of the play.
 type cast struct {
 	*options
-	dir, natsPort string
-	strict        bool // of the NATS server's next start
-	nats          *proctest.Process
-	clickhouse    *proctest.ClickHouse
-	collectors    []*collector
+	dir        string
+	strict     bool          // of the NATS servers' next start
+	nats       []*natsServer // and after them the leaf node, if there is one
+	clickhouse *proctest.ClickHouse
+	collectors []*collector
 }
 
 // collector is one of those that share the stream.
@@ -40,13 +37,16 @@ type collector struct {
 
 func newCast(ctx context.Context, o *options, dir string) (*cast, error) {
 	c := &cast{options: o, dir: dir, strict: o.durability == "strict", collectors: make([]*collector, o.collectors)}
+	if err := c.planNATS(); err != nil {
+		return nil, err
+	}
+	for _, s := range c.nats {
+		if err := c.startNATS(ctx, s); err != nil {
+			c.end()
+			return nil, err
+		}
+	}
 	var err error
-	if c.natsPort, err = proctest.FreePort(); err != nil {
-		return nil, err
-	}
-	if err := c.startNATS(ctx); err != nil {
-		return nil, err
-	}
 	if c.clickhouse, err = proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), []string{database}, o.verbose); err != nil {
 		c.end()
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
@@ -60,42 +60,13 @@ func newCast(ctx context.Context, o *options, dir string) (*cast, error) {
 	return c, nil
 }
 
-func (c *cast) natsURL() string { return "nats://127.0.0.1:" + c.natsPort }
-
-// startNATS returns when the server takes connections.
-func (c *cast) startNATS(ctx context.Context) error {
-	args := []string{"nats", "-port", c.natsPort, "-dir", filepath.Join(c.dir, "nats")}
-	if c.strict {
-		args = append(args, "-sync-always")
-	}
-	p, err := proctest.Start("/proc/self/exe", c.verbose, nil, args...)
-	if err != nil {
-		return err
-	}
-	c.nats = p
-	for {
-		conn, err := nats.Connect(c.natsURL())
-		if err == nil {
-			conn.Close()
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-p.Done():
-			return fmt.Errorf("the NATS server ended: %s", p.Output())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // startCollector starts a collector with small blocks and short times, that dies
 // at a place if that is not "".
 func (c *cast) startCollector(i int, place string) error {
 	env := []string{
-		"EBBWATCH_NATS_URL=" + c.natsURL(), "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + c.clickhouse.Addr,
+		"EBBWATCH_NATS_URL=" + c.natsURL("collector"), "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + c.clickhouse.Addr,
 		"EBBWATCH_CLICKHOUSE_DATABASE=" + database, "EBBWATCH_CLICKHOUSE_USER=" + proctest.User, "EBBWATCH_CLICKHOUSE_PASSWORD=" + c.clickhouse.Password,
-		"EBBWATCH_STREAMS_DUPLICATE_WINDOW=1s", "EBBWATCH_STREAMS_ACK_WAIT=3s", "EBBWATCH_STREAMS_STANDBY=1s",
+		"EBBWATCH_STREAMS_DUPLICATE_WINDOW=1s", "EBBWATCH_STREAMS_ACK_WAIT=3s", fmt.Sprintf("EBBWATCH_STREAMS_STANDBY=%ds", c.nodes), fmt.Sprintf("EBBWATCH_STREAMS_REPLICAS=%d", c.nodes),
 		fmt.Sprintf("EBBWATCH_STREAMS_SHARDS=%d", c.shards),
 		"EBBWATCH_STREAMS_FLOW_MAX_BYTES=268435456", "EBBWATCH_STREAMS_DEAD_LETTER_MAX_BYTES=16777216",
 		fmt.Sprintf("EBBWATCH_INGEST_BLOCK_MESSAGES=%d", 50*c.shards), "EBBWATCH_INGEST_BLOCK_AGE=100ms", "EBBWATCH_INGEST_DRAIN_TIMEOUT=2s",
@@ -120,8 +91,10 @@ func (c *cast) end() {
 			k.Kill()
 		}
 	}
-	if c.nats != nil {
-		c.nats.Kill()
+	for _, s := range c.nats {
+		if s.Process != nil {
+			s.Kill()
+		}
 	}
 	if c.clickhouse != nil {
 		c.clickhouse.Stop()
@@ -145,8 +118,10 @@ func (c *cast) unexpected() error {
 			return fmt.Errorf("a collector ended by itself: %s", k.Output())
 		}
 	}
-	if !alive(c.nats) && !c.nats.Killed() {
-		return fmt.Errorf("the NATS server ended by itself: %s", c.nats.Output())
+	for _, s := range c.nats {
+		if !alive(s.Process) && !s.Killed() {
+			return fmt.Errorf("server %s ended by itself: %s", s.name, s.Output())
+		}
 	}
 	if !alive(c.clickhouse.Process) && !c.clickhouse.Killed() {
 		return errors.New("ClickHouse ended by itself: " + c.clickhouse.Output())

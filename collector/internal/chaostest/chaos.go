@@ -32,7 +32,10 @@ func newPlay(c *cast) *play {
 		killed: make(map[string]int), again: make(map[string]time.Time),
 	}
 	p.first = p.schedule.Perm(3)
-	victims := []string{"nats", "clickhouse"}
+	victims := []string{"clickhouse"}
+	for _, s := range c.nats {
+		victims = append(victims, s.name)
+	}
 	for i := range c.collectors {
 		victims = append(victims, name(i))
 	}
@@ -61,7 +64,7 @@ func chaos(ctx context.Context, o *options) (*result, error) {
 		return nil, err
 	}
 	defer func() { c.end() }()
-	fleet, err := proctest.Start(o.fleetBin, o.verbose, nil, "-nats", c.natsURL(), "-dir", filepath.Join(dir, "fleet"),
+	fleet, err := proctest.Start(o.fleetBin, o.verbose, nil, "-nats", c.natsURL("agent"), "-dir", filepath.Join(dir, "fleet"),
 		"-agents", fmt.Sprint(o.agents), "-seed", fmt.Sprint(o.seed), "-out", filepath.Join(dir, "sent.json"))
 	if err != nil {
 		return nil, err
@@ -157,9 +160,9 @@ func (p *play) kill() {
 				p.count("collector anywhere", name(i))
 			}
 		case ofNATS:
-			if alive(p.nats) {
-				p.nats.Kill()
-				p.count("nats", "nats")
+			if s := p.nats[p.schedule.IntN(len(p.nats))]; alive(s.Process) {
+				s.Kill()
+				p.count(s.name, s.name)
 			}
 		case ofClickHouse:
 			if alive(p.clickhouse.Process) {
@@ -180,16 +183,20 @@ func (p *play) revive(ctx context.Context) error {
 		}
 		delete(p.again, victim)
 		switch victim {
-		case "nats":
-			p.strict = p.durability == "strict" || p.durability == "both" && p.kills > p.options.kills/2
-			if err := p.startNATS(ctx); err != nil {
-				return err
-			}
 		case "clickhouse":
 			if err := p.clickhouse.Start(ctx); err != nil {
 				return fmt.Errorf("start ClickHouse again: %w", err)
 			}
 		default:
+			for _, s := range p.nats {
+				if s.name != victim {
+					continue
+				}
+				p.strict = p.durability == "strict" || p.durability == "both" && p.kills > p.options.kills/2
+				if err := p.startNATS(ctx, s); err != nil {
+					return err
+				}
+			}
 			for i := range p.collectors {
 				if name(i) != victim {
 					continue

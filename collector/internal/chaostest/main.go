@@ -1,6 +1,6 @@
 // Command chaostest kills what moves flow records, again and again, and then
 // counts: a fleet of agents publishes through the agent's own publisher and
-// spool, collectors share the stream by its shards, and each of them, the NATS server and
+// spool, collectors share the stream by its shards, and each of them, the NATS servers and
 // ClickHouse die by kill -9 at random moments, or at named places in the
 // collector. At the end every flow record sent must be stored once, and every
 // rollup must equal the raw rows.
@@ -26,6 +26,9 @@ type options struct {
 	pause                  time.Duration
 	agents                 int
 	collectors, shards     int
+	nodes                  int
+	leaf                   bool
+	natsDir                string
 	durability             string
 	settle                 time.Duration
 	verbose                bool
@@ -43,6 +46,8 @@ type result struct {
 	Seed             uint64         `json:"seed"`
 	Collectors       int            `json:"collectors"`
 	Shards           int            `json:"shards"`
+	NATSServers      int            `json:"nats_servers"`
+	Leaf             bool           `json:"leaf"`
 	Durability       string         `json:"durability"`
 	Batches          uint64         `json:"batches"`
 	Copies           uint64         `json:"copies"` // batches that were published once more
@@ -65,13 +70,16 @@ func run() int {
 	flag.IntVar(&o.agents, "agents", 20, "agents")
 	flag.IntVar(&o.collectors, "collectors", 3, "collectors")
 	flag.IntVar(&o.shards, "shards", 6, "shards of the stream, which the collectors divide among them; 1 lets one of them work at a time")
+	flag.IntVar(&o.nodes, "nodes", 1, "servers of NATS: 1, or 3 as a cluster")
+	flag.BoolVar(&o.leaf, "leaf", false, "put a leaf node between the agents and NATS")
+	flag.StringVar(&o.natsDir, "nats-config", "deploy/nats", "`folder` of the configuration of NATS")
 	flag.StringVar(&o.durability, "durability", "both", "of the NATS server: default (the disk itself is reached within a second), strict (before the answer), both (one after the other)")
 	flag.DurationVar(&o.settle, "settle", 2*time.Minute, "`time` in which everything must be stored after the last kill")
 	flag.BoolVar(&o.verbose, "v", false, "show what the processes log")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data when something is wrong")
 	flag.Parse()
-	if o.collectors < 1 || o.shards < 1 || o.shards > 8 { // prefetch_bytes is the default
-		fmt.Fprintln(os.Stderr, "chaos: -collectors must be at least 1, and -shards from 1 to 8")
+	if o.collectors < 1 || o.shards < 1 || o.shards > 8 || o.nodes != 1 && o.nodes != 3 { // prefetch_bytes is the default
+		fmt.Fprintln(os.Stderr, "chaos: -collectors must be at least 1, -shards from 1 to 8, and -nodes 1 or 3")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -18,7 +18,7 @@ func (p *play) verify(ctx context.Context, s *sent) (*result, error) {
 	if err := p.drained(ctx); err != nil {
 		return nil, err
 	}
-	r := &result{Kills: p.kills, Killed: p.killed, Seed: p.seed, Collectors: p.options.collectors, Shards: p.shards, Durability: p.durability}
+	r := &result{Kills: p.kills, Killed: p.killed, Seed: p.seed, Collectors: p.options.collectors, Shards: p.shards, NATSServers: p.nodes, Leaf: p.leaf, Durability: p.durability}
 	var bytes uint64
 	last := make(map[[2]string]uint64)
 	for _, run := range s.Runs {
@@ -49,7 +49,7 @@ func (p *play) drained(ctx context.Context) error {
 	progress("waiting for the stream to be empty")
 	ctx, cancel := context.WithTimeout(ctx, p.settle)
 	defer cancel()
-	conn, err := nats.Connect(p.natsURL())
+	conn, err := nats.Connect(p.natsURL("collector"))
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 func TestANATSClusterThatLosesAServerLosesNoBatch(t *testing.T) {
@@ -22,6 +26,14 @@ func TestANATSClusterThatLosesAServerLosesNoBatch(t *testing.T) {
 	f := newTraffic(t, connect("agent").js)
 	f.start()
 	eventually(t, "each stores batches", 60*time.Second, func() bool { return min(first.stored(), second.stored()) > 50 })
+	if _, err := natsconn.EnsureKeyValue(t.Context(), s.js, jetstream.KeyValueConfig{Bucket: "TEST"}); err != nil { // as the analyzer does
+		t.Fatal(err)
+	}
+	for info := range s.js.ListStreams(t.Context()).Info() {
+		if info.Config.Replicas != 3 && info.Config.Name != "KV_"+schema.LockBucket { // the test migrates before there is a stream
+			t.Errorf("%s has %d replicas", info.Config.Name, info.Config.Replicas)
+		}
+	}
 	for range 2 {
 		flow, err := s.js.Stream(t.Context(), ebbwatch.FlowStream)
 		if err != nil {

@@ -100,7 +100,7 @@ func (k *keeper) streams(ctx context.Context) (*consume.Streams, error) {
 		return consume.Open(ctx, k.JS, k.Streams)
 	}
 	if _, err := ledger.Ensure(ctx, k.JS, k.Streams.Replicas); err != nil {
-		return nil, fmt.Errorf("create bucket %s: %w", ledger.Bucket, err)
+		return nil, err
 	}
 	s, err := consume.Ensure(ctx, k.JS, k.Streams)
 	k.ensured = err == nil

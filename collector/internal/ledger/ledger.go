@@ -28,6 +28,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/ranges"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // Bucket is the JetStream KV bucket of the ledgers.
@@ -115,15 +116,10 @@ func Open(ctx context.Context, js jetstream.JetStream, shard string, replicas in
 // Ensure makes the bucket, or gives it as many replicas: 1 or, in a NATS cluster,
 // as many as the streams have.
 func Ensure(ctx context.Context, js jetstream.JetStream, replicas int) (jetstream.KeyValue, error) {
-	cfg := jetstream.KeyValueConfig{
+	return natsconn.EnsureKeyValue(ctx, js, jetstream.KeyValueConfig{
 		Bucket: Bucket, Description: "Ebbwatch: what the collectors have stored and are about to store",
 		History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
-	}
-	kv, err := js.CreateKeyValue(ctx, cfg) // and not CreateOrUpdate: see natsconn.EnsureStream
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		kv, err = js.UpdateKeyValue(ctx, cfg)
-	}
-	return kv, err
+	})
 }
 
 // Load reads the ledger and forgets what was held. stream is the creation time

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // LockBucket is the JetStream KV bucket of the lock.
@@ -26,15 +28,17 @@ type KVLock struct {
 	Holder string        // for the logs of those who wait
 	TTL    time.Duration // after it, the lock of a holder that died is free
 	Log    *slog.Logger
+	// Replicas of the key in a NATS cluster; 0 is as many as the stream of batches has.
+	Replicas int
 }
 
 // Lock implements Locker.
 func (l *KVLock) Lock(ctx context.Context) (context.Context, func(), error) {
-	kv, err := l.JS.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: LockBucket, Description: "Ebbwatch: who migrates the database", TTL: l.TTL, History: 1,
+	kv, err := natsconn.EnsureKeyValue(ctx, l.JS, jetstream.KeyValueConfig{
+		Bucket: LockBucket, Description: "Ebbwatch: who migrates the database", TTL: l.TTL, History: 1, Replicas: l.Replicas,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("create bucket %s: %w", LockBucket, err)
+		return nil, nil, err
 	}
 	revision, err := l.acquire(ctx, kv)
 	if err != nil {
