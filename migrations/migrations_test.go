@@ -8,6 +8,14 @@ import (
 	"testing/fstest"
 )
 
+// A table is emptied, filled from what is there before, and then kept up to date by
+// a materialized view. The runner leaves the first two out where a view does so already.
+var (
+	empties = regexp.MustCompile(`^TRUNCATE TABLE ([a-z0-9_]+)$`)
+	fills   = regexp.MustCompile(`^INSERT INTO ([a-z0-9_]+)\nSELECT\b`)
+	keeps   = regexp.MustCompile(`^CREATE MATERIALIZED VIEW IF NOT EXISTS [a-z0-9_]+ TO ([a-z0-9_]+) AS`)
+)
+
 // comments matches steps that only comment, which can be repeated.
 var comments = regexp.MustCompile(`^ALTER TABLE [a-z_]+\s+(MODIFY COMMENT|COMMENT COLUMN IF EXISTS) `)
 
@@ -20,7 +28,18 @@ func TestTheMigrationsOfThisBuildLoadInOrder(t *testing.T) {
 		if int(m.Version) != i+1 || len(m.Checksum) != 64 {
 			t.Errorf("migration %d is %s with version %d and checksum %q", i, m.File, m.Version, m.Checksum)
 		}
+		empty := make(map[string]bool) // tables
 		for n, step := range m.Steps {
+			if match := empties.FindStringSubmatch(step); match != nil {
+				empty[match[1]] = true
+				continue
+			}
+			if match := keeps.FindStringSubmatch(step); match != nil {
+				empty[match[1]] = false
+			}
+			if match := fills.FindStringSubmatch(step); match != nil && empty[match[1]] {
+				continue
+			}
 			if !strings.HasPrefix(step, "CREATE ") && !strings.HasPrefix(step, "ALTER ") {
 				t.Errorf("%s step %d begins with %.40q", m.File, n+1, step)
 			}

@@ -19,16 +19,6 @@ static __always_inline __u64 ebb_now_coarse(struct __sk_buff *skb)
 }
 
 /*
- * The precise time of a packet that is not yet added to its entry. Reading the clock
- * takes as long as parsing does, so an entry's first packet has the time at which the
- * entry was made. (Of a shared entry another CPU may be just making, that is not known.)
- */
-static __always_inline __u64 ebb_now(struct __sk_buff *skb, const struct ebb_flow *flow)
-{
-	return flow->last_ns || ebb_atomic ? ebb_now_precise(skb) : flow->first_ns;
-}
-
-/*
  * now as the entry notes times: never 0. An entry that another CPU is just
  * making (shared entries only) may have no first_ns yet.
  */

@@ -88,7 +88,7 @@ static __always_inline void ebb_flow_flags(struct ebb_flow *flow, struct __sk_bu
 	__u16 fresh = p->flags & ~flow->flags[side];
 
 	if ((p->flags & (EBB_TCP_SYN | EBB_TCP_FIN | EBB_TCP_RST)) || (fresh & EBB_TCP_ACK)) {
-		__u64 now = ebb_now(skb, flow);
+		__u64 now = ebb_now_precise(skb);
 
 		ebb_note_flags(flow, side, p->flags, now);
 		if ((fresh & EBB_TCP_ACK) && !(p->flags & (EBB_TCP_SYN | EBB_TCP_RST)))
@@ -101,36 +101,28 @@ static __always_inline void ebb_flow_flags(struct ebb_flow *flow, struct __sk_bu
 		flow->flags[side] |= fresh;
 }
 
-/* Asks sockets about the first packets of a side and the last ones of a connection. */
-static __always_inline void ebb_flow_ask(struct ebb_flow *flow, struct __sk_buff *skb,
+/* Adds the packet to an entry that exists. */
+static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff *skb,
 					 const struct ebb_packet *p, const struct ebb_frame *f,
 					 __u32 side)
 {
-	__u64 before = flow->side[side & 1].packets;
 	bool egress = f->direction == EBB_EGRESS;
+	__u64 last = flow->last_ns, coarse = ebb_now_coarse(skb), before;
 
+	side &= 1;
+	if (ebb_replay)
+		ebb_replay_earlier(flow, skb, p, side);
+	before = flow->side[side].packets;
+	if (ebb_health && p->flags)
+		ebb_tcp_track(skb, flow, p, f->packets, side, coarse);
 	if ((ebb_owner | ebb_health) &&
 	    (before < EBB_ASKED || (egress && (p->flags & (EBB_TCP_FIN | EBB_TCP_RST)))))
 		ebb_socket_note(skb, p, flow,
 				side | egress << 1 | (__u32)f->ip6 << 2 | (__u32)!before << 3,
 				f->place >> EBB_PLACE_SLOT);
-}
-
-/* Adds the packet to an entry whose beginning is known. */
-static __always_inline void ebb_flow_add(struct ebb_flow *flow, struct __sk_buff *skb,
-					 const struct ebb_packet *p, const struct ebb_frame *f,
-					 __u32 side)
-{
-	__u64 last = flow->last_ns, coarse = ebb_now_coarse(skb);
-
-	side &= 1;
-	if (ebb_replay)
-		ebb_replay_earlier(flow, skb, p, side);
-	if (ebb_health && p->flags)
-		ebb_tcp_track(skb, flow, p, f->packets, side, coarse);
 	ebb_hint_note(skb, p, f, flow, side);
 	ebb_count(&flow->side[side], f);
-	if (f->direction == EBB_EGRESS)
+	if (egress)
 		ebb_count(&flow->egress, f);
 	ebb_flow_flags(flow, skb, p, side, coarse);
 	if (ebb_replay && last > flow->last_ns)
@@ -161,9 +153,9 @@ static const struct ebb_flow ebb_blank = {};
  * Makes an empty entry and returns it, or the one that another CPU just made
  * (shared entries only). Returns null after counting the packet as overflow.
  */
-static __always_inline struct ebb_flow *ebb_flow_insert(void *flows, const void *key,
-							const struct ebb_packet *p,
-							const struct ebb_frame *f, bool *made)
+static __always_inline struct ebb_flow *ebb_flow_insert(struct __sk_buff *skb, void *flows,
+							const void *key, const struct ebb_packet *p,
+							const struct ebb_frame *f, __u32 side)
 {
 	struct ebb_flow *flow;
 	int err; /* not long: before Linux 6.4 the upper half of the result is undefined */
@@ -174,8 +166,15 @@ static __always_inline struct ebb_flow *ebb_flow_insert(void *flows, const void 
 	}
 	err = bpf_map_update_elem(flows, key, &ebb_blank, BPF_NOEXIST);
 	if (!err || err == -EBB_EEXIST) {
-		*made = !err;
 		flow = bpf_map_lookup_elem(flows, key);
+		if (flow && !err) {
+			flow->first_side = side;
+			flow->first_direction = f->direction;
+			flow->icmp_type = p->icmp_type;
+			flow->icmp_code = p->icmp_code;
+			flow->first_ns = ebb_now_precise(skb);
+			ebb_warn(p, f, false);
+		}
 		if (flow)
 			return flow;
 	}
@@ -186,40 +185,16 @@ static __always_inline struct ebb_flow *ebb_flow_insert(void *flows, const void 
 	return 0;
 }
 
-/* Notes how an entry that was just made begins. */
-static __always_inline void ebb_flow_begin(struct ebb_flow *flow, struct __sk_buff *skb,
-					   const struct ebb_packet *p, const struct ebb_frame *f,
-					   __u32 side)
-{
-	flow->first_side = side;
-	flow->first_direction = f->direction;
-	flow->icmp_type = p->icmp_type;
-	flow->icmp_code = p->icmp_code;
-	flow->first_ns = ebb_now_precise(skb);
-	ebb_warn(p, f, false);
-}
-
-/*
- * The first packet of an entry mostly waits for memory: for the map's bucket, the
- * entry, the kernel's table of sockets. Reading the clock waits for all loads before
- * it, so that comes after the sockets: the processor waits for them and for the
- * entry at one time.
- */
 static __always_inline void ebb_flow_count(struct __sk_buff *skb, void *flows, const void *key,
 					   const struct ebb_packet *p, const struct ebb_frame *f,
 					   __u32 side)
 {
 	struct ebb_flow *flow = bpf_map_lookup_elem(flows, key);
-	bool made = false;
 
 	if (!flow)
-		flow = ebb_flow_insert(flows, key, p, f, &made);
-	if (!flow)
-		return;
-	ebb_flow_ask(flow, skb, p, f, side);
-	if (made)
-		ebb_flow_begin(flow, skb, p, f, side);
-	ebb_flow_add(flow, skb, p, f, side);
+		flow = ebb_flow_insert(skb, flows, key, p, f, side);
+	if (flow)
+		ebb_flow_add(flow, skb, p, f, side);
 }
 
 static __always_inline void ebb_count4(struct __sk_buff *skb, const struct ebb_packet *p,

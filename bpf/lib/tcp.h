@@ -104,7 +104,7 @@ static __always_inline void ebb_tcp_track(struct __sk_buff *skb, struct ebb_flow
 	own->next_seq = p->seq + len;
 	if (!own->sample_at || (__u32)ahead > EBB_SAMPLE_REACH) {
 		own->sample_seq = p->seq + len;
-		own->sample_at = ebb_units(flow, ebb_now(skb, flow));
+		own->sample_at = ebb_units(flow, ebb_now_precise(skb));
 	}
 }
 

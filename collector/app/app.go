@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
@@ -86,9 +87,11 @@ func (a *App) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// backend returns the database for one shard.
-func (a *App) backend() ingest.Backend {
-	writer, record := a.writer.Sibling(), stored.NewTable(a.cfg.ClickHouse)
+// backend returns the database for one shard of the stream. In a cluster its rows
+// go to one server, and all servers are asked for what is stored: the agents of a
+// shard were another's before its number was changed.
+func (a *App) backend(shard consume.Shard) ingest.Backend {
+	writer, record := a.writer.Sibling(a.cfg.ClickHouse.Shard(shard.Number)), stored.NewTable(a.cfg.ClickHouse)
 	return ingest.Backend{Store: writer, Record: record, Close: func() { writer.Close(); record.Close() }}
 }
 

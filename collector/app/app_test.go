@@ -41,7 +41,13 @@ type sums struct{ records, srcPackets, srcBytes, dstPackets, dstBytes, connectio
 
 func newBed(t *testing.T, ch *chtest.Server) *bed {
 	t.Helper()
-	b := &bed{t: t, ch: ch, nats: natstest.Start(t), db: ch.NewDatabase(t)}
+	return newBedIn(t, ch, ch.NewDatabase(t))
+}
+
+// newBedIn is newBed in a database that exists, or that the collector creates.
+func newBedIn(t *testing.T, ch *chtest.Server, database string) *bed {
+	t.Helper()
+	b := &bed{t: t, ch: ch, nats: natstest.Start(t), db: database}
 	b.js = b.nats.JetStream(t)
 	b.cfg = DefaultConfig()
 	b.cfg.Listen = ""
@@ -60,10 +66,14 @@ func newBed(t *testing.T, ch *chtest.Server) *bed {
 	return b
 }
 
+func (b *bed) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
 // run starts a collector and returns a function that stops it and waits.
 func (b *bed) run() (stop func()) {
 	b.t.Helper()
-	a, err := New(b.cfg, slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})))
+	a, err := New(b.cfg, b.log())
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -52,6 +52,15 @@ func TestConfiguration(t *testing.T) {
 		"an index without granules is refused":             {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: minmax}]\n", "store.indices[0]"},
 		"statements in a type are refused":                 {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: 'minmax, DROP COLUMN agent', granularity: 1}]\n", "store.indices[0]"},
 		"one name twice is refused":                        {"store:\n  indices: [{table: flows, name: a, expression: src_ip, type: minmax, granularity: 1}, {table: flows, name: a, expression: dst_ip, type: minmax, granularity: 1}]\n", "store.indices[1]"},
+		"a cluster is taken":                               {"streams: {shards: 4}\nclickhouse:\n  cluster: {name: fleet, shards: ['a:9000', 'b:9000']}\n", ""},
+		"servers of no cluster are refused":                {"clickhouse:\n  cluster:\n    shards: ['a:9000']\n", "clickhouse.cluster.name"},
+		"a server without a port is refused":               {"streams: {shards: 2}\nclickhouse:\n  cluster: {name: fleet, shards: ['a:9000', b]}\n", "clickhouse.cluster.shards[1]"},
+		"shards that do not divide are refused":            {"streams:\n  shards: 3\nclickhouse:\n  cluster: {name: fleet, shards: ['a:9000', 'b:9000']}\n", "streams.shards"},
+		"one database for both is refused":                 {"clickhouse:\n  cluster: {name: fleet, local_database: ebbwatch}\n", "clickhouse.cluster.local_database"},
+		"a cluster that needs quotes is refused":           {"clickhouse:\n  cluster: {name: 'a b'}\n", "clickhouse.cluster.name"},
+		"one path for all tables is refused":               {"clickhouse:\n  cluster: {name: fleet, keeper_path: '/x/{shard}'}\n", "clickhouse.cluster.keeper_path"},
+		"a path that ends its string is refused":           {"clickhouse:\n  cluster: {name: fleet, keeper_path: \"/x/{shard}/{table}'\"}\n", "clickhouse.cluster.keeper_path"},
+		"replicas without a name are refused":              {"clickhouse:\n  cluster: {name: fleet, replica: ''}\n", "clickhouse.cluster.replica"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "collector.yaml")

@@ -47,5 +47,8 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if n := len(c.ClickHouse.Cluster.Shards); n > 0 && c.Streams.Shards%n != 0 {
+		return fmt.Errorf("streams.shards: is %d, which is no multiple of the %d servers of clickhouse.cluster.shards: some would get more than others, or nothing", c.Streams.Shards, n)
+	}
 	return c.Store.Validate(c.Ingest.MaxAge)
 }

@@ -152,7 +152,8 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	if err != nil {
 		return err
 	}
-	j, err := journal.Open(ctx, cfg.ClickHouse)
+	store := cfg.ClickHouse.Shard(0) // always the same of a cluster, so that a file is stored once
+	j, err := journal.Open(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	registry := ops.NewRegistry()
 	enricher := enrich.New(cfg.Enrich, log, registry)
 	enricher.Load()
-	writer := sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, registry)
+	writer := sink.NewWriter(cfg.Insert, store, log, registry)
 	defer writer.Close()
 	bar := newBar(terminal, time.Now)
 	options.Progress = bar.show

@@ -50,12 +50,19 @@ var (
 	concludes = []string{"findings", "incidents", "reports", "deliveries"}
 )
 
-// engines are those of the tables. Others would let the owner out of its databases.
+// engines are those of the tables. Others would let the owner out of its databases,
+// as Distributed does in a cluster.
 var engines = []string{"MergeTree", "SummingMergeTree", "ReplacingMergeTree", "AggregatingMergeTree"}
 
-// Roles returns the roles, granted on the databases. queryBytes is the most
-// memory that the queries of one reader may take together.
-func Roles(databases []string, queryBytes int64) []Role {
+// Scope is where the roles are granted.
+type Scope struct {
+	Databases  []string
+	Cluster    bool  // whether the databases lie on several servers
+	QueryBytes int64 // most memory that the queries of one reader may take together
+}
+
+// Roles returns the roles.
+func Roles(scope Scope) []Role {
 	owner := Role{
 		Name: Owner, Why: "makes and migrates the tables",
 		Grants: []string{"SELECT ON system.*"},
@@ -70,13 +77,13 @@ func Roles(databases []string, queryBytes int64) []Role {
 		Name: Reader, Why: "reads within limits: people, Grafana, scripts",
 		// Without these two, not even SELECT 1 and numbers() work.
 		Grants:   []string{"SELECT ON system.one", "SELECT ON system.numbers"},
-		Settings: readerSettings(queryBytes),
+		Settings: readerSettings(scope),
 		Quota:    &Quota{Seconds: 60, Queries: 600, ExecutionSeconds: 300},
 	}
 	for _, engine := range engines {
 		owner.Grants = append(owner.Grants, "TABLE ENGINE ON "+engine)
 	}
-	for _, db := range databases {
+	for _, db := range scope.Databases {
 		owner.Grants = append(owner.Grants, "SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP, TRUNCATE, OPTIMIZE, SYSTEM ON "+db+".*")
 		for _, table := range reads {
 			writer.Grants = append(writer.Grants, "SELECT ON "+db+"."+table)
@@ -90,14 +97,21 @@ func Roles(databases []string, queryBytes int64) []Role {
 		}
 		reader.Grants = append(reader.Grants, "SHOW, SELECT ON "+db+".*")
 	}
+	if scope.Cluster {
+		// A server that does not ask for a grant of the engine asks for REMOTE instead.
+		owner.Grants = append(owner.Grants, "CLUSTER ON *.*", "TABLE ENGINE ON Distributed", "REMOTE ON *.*")
+		for _, engine := range engines {
+			owner.Grants = append(owner.Grants, "TABLE ENGINE ON Replicated"+engine)
+		}
+	}
 	return []Role{owner, writer, analyst, reader}
 }
 
 // readerSettings is an allow-list: with readonly = 1 every setting stands that
 // is not named as changeable. The others can be turned against the server, for
 // example by writing schema files or by hiding memory from its limit.
-func readerSettings(queryBytes int64) []Setting {
-	memory := strconv.FormatInt(queryBytes, 10)
+func readerSettings(scope Scope) []Setting {
+	memory := strconv.FormatInt(scope.QueryBytes, 10)
 	limit := func(name, value string) Setting {
 		return Setting{Name: name, Value: value, Min: "1", Max: value, Changeable: true}
 	}
@@ -106,13 +120,20 @@ func readerSettings(queryBytes int64) []Setting {
 		limit("max_memory_usage", memory),
 		{Name: "max_memory_usage_for_user", Value: memory},
 		{Name: "max_execution_time", Value: "60", Min: "0.001", Max: "60", Changeable: true}, // seconds
-		limit("max_result_rows", "1000000"),
-		limit("max_result_bytes", "1073741824"),
 		limit("max_rows_to_read", "2000000000"),
 		{Name: "max_temporary_data_on_disk_size_for_user", Value: "10737418240"}, // what spills
 		{Name: "max_concurrent_queries_for_user", Value: "10"},
+		{Name: "distributed_product_mode", Value: "global"}, // a join or IN of two tables asks every shard, and means the same as on one server
 		{Name: "max_threads", Min: "1", Max: "64", Changeable: true},
 		{Name: "max_block_size", Min: "1", Max: "65409", Changeable: true},
+	}
+	if scope.Cluster {
+		// Who is asked passes no limit of the result on to the others, as 0, which
+		// bounds of a change would make 1 there: they have these instead, on what they
+		// send to be summed up.
+		settings = append(settings, Setting{Name: "max_result_rows", Value: "10000000"}, Setting{Name: "max_result_bytes", Value: "1073741824"})
+	} else {
+		settings = append(settings, limit("max_result_rows", "1000000"), limit("max_result_bytes", "1073741824"))
 	}
 	for _, name := range []string{
 		// How a result is cut and written. Drivers set these by themselves.

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,13 +16,16 @@ var update = flag.Bool("update", false, "write deploy/clickhouse")
 
 const made = "Made from internal/access by: go test ./internal/access -update"
 
-// server returns the roles as deploy/clickhouse ships them.
-func server() []Role { return Roles([]string{"ebbwatch"}, 4<<30) }
+// The roles as deploy/clickhouse ships them.
+func server() []Role { return Roles(Scope{Databases: []string{"ebbwatch"}, QueryBytes: 4 << 30}) }
+func cluster() []Role {
+	return Roles(Scope{Databases: []string{"ebbwatch", "ebbwatch_local"}, Cluster: true, QueryBytes: 4 << 30})
+}
 
 const sqlHead = `-- ` + made + `
 --
--- Roles of Ebbwatch on a ClickHouse server, 25.8 or later. Run it as an administrator, and again after an upgrade:
---     clickhouse-client --multiquery < roles.sql
+-- Roles of Ebbwatch on %s, 25.8 or later. Run it as an administrator, and again after an upgrade:
+--     clickhouse-client --multiquery < %s
 -- Then make users, each with a password of its own. The collector migrates as the owner (clickhouse.user) and inserts as the writer (clickhouse.insert_user).
 --     CREATE DATABASE ebbwatch;
 --     CREATE USER ebbwatch_migrator  IDENTIFIED BY '…' DEFAULT ROLE ebbwatch_owner;
@@ -30,7 +34,7 @@ const sqlHead = `-- ` + made + `
 --     CREATE USER ebbwatch_analyzer  IDENTIFIED BY '…' DEFAULT ROLE ebbwatch_analyst;
 --     CREATE USER alice              IDENTIFIED BY '…' DEFAULT ROLE ebbwatch_reader;
 -- A reader may set what is CHANGEABLE_IN_READONLY; that needs access_control_improvements.settings_constraints_replace_previous,
--- which is on unless the server's configuration turns it off. The same as a configuration file: users.xml.
+-- which is on unless the server's configuration turns it off. The same as a configuration file: %s.
 
 `
 
@@ -38,8 +42,8 @@ const xmlHead = `<?xml version="1.0"?>
 <!--
   ` + made + `
 
-  Roles and users of Ebbwatch for a ClickHouse server that keeps its users in files: put it into users.d. The passwords come from the server's environment, as SHA-256
-  in hexadecimal: printf %s "$PASSWORD" | sha256sum. Where users are made by SQL, use roles.sql instead.
+  Roles and users of Ebbwatch for %s that keeps its users in files: put it into users.d. The passwords come from the server's environment, as SHA-256
+  in hexadecimal: printf %%s "$PASSWORD" | sha256sum. Where users are made by SQL, use %s instead.
 -->
 <clickhouse>
 `
@@ -59,9 +63,12 @@ func TestTheFilesForAServerAreTheRoles(t *testing.T) {
 			Networks: []string{"::/0"},
 		})
 	}
+	const one, many = "a ClickHouse server", "each server of a ClickHouse cluster"
 	for file, want := range map[string]string{
-		"roles.sql": sqlHead + strings.Join(SQL(server()), ";\n\n") + ";\n",
-		"users.xml": xmlHead + XML(server(), "", "", users) + "</clickhouse>\n",
+		"roles.sql":         fmt.Sprintf(sqlHead, one, "roles.sql", "users.xml") + strings.Join(SQL(server()), ";\n\n") + ";\n",
+		"users.xml":         fmt.Sprintf(xmlHead, one, "roles.sql") + XML(server(), "", "", users) + "</clickhouse>\n",
+		"roles-cluster.sql": fmt.Sprintf(sqlHead, many, "roles-cluster.sql", "users-cluster.xml") + strings.Join(SQL(cluster()), ";\n\n") + ";\n",
+		"users-cluster.xml": fmt.Sprintf(xmlHead, many, "roles-cluster.sql") + XML(cluster(), "", "", users) + "</clickhouse>\n",
 	} {
 		path := filepath.Join("../../deploy/clickhouse", file)
 		if *update {

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -34,8 +35,10 @@ func SQL(roles []Role) []string {
 func (s Setting) sql() string {
 	text := s.Name
 	for _, part := range []struct{ word, value string }{{" = ", s.Value}, {" MIN ", s.Min}, {" MAX ", s.Max}} {
-		if part.value != "" {
+		if _, err := strconv.ParseFloat(part.value, 64); err == nil {
 			text += part.word + part.value
+		} else if part.value != "" {
+			text += part.word + "'" + part.value + "'"
 		}
 	}
 	if s.Changeable {

@@ -58,13 +58,28 @@ type Server struct {
 // the test is skipped, or fails where CI=true.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	names := make([]string, databases)
+	for i := range names {
+		names[i] = databaseName(i)
+	}
+	return attempt(t, func(bin string) ([]*Server, int, string) {
+		s := newServer(t)
+		code, output := s.start(t, bin, names)
+		return []*Server{s}, code, output
+	})[0]
+}
+
+// attempt starts servers, again if another process took a free port before they
+// did. start returns the exit status and the output of the one that failed.
+func attempt(t testing.TB, start func(bin string) (servers []*Server, code int, output string)) []*Server {
+	t.Helper()
 	bin := Binary(t)
 	var reason string
-	for range 3 { // another process may take a free port before the engine does
-		s, code, output := start(t, bin)
+	for range 3 {
+		servers, code, output := start(bin)
 		switch {
-		case s != nil:
-			return s
+		case code == running:
+			return servers
 		case code == exitNoEngine && os.Getenv("CI") != "true":
 			t.Skip(output)
 		case code == exitNoEngine:
@@ -132,18 +147,20 @@ func (s *Server) QueryIn(user, database, query string) (string, error) {
 	return strings.TrimSuffix(string(body), "\n"), nil
 }
 
-// start returns a server, or the exit status of the command and what it printed.
-func start(t testing.TB, bin string) (server *Server, code int, output string) {
+func newServer(t testing.TB) *Server {
+	return &Server{Addr: freeAddr(t), HTTPAddr: freeAddr(t), Database: databaseName(0), DataDir: t.TempDir()}
+}
+
+// running stands for the exit status of a server that has none.
+const running = -1
+
+// start starts the server, and returns running, or the exit status of the command
+// and what it printed.
+func (s *Server) start(t testing.TB, bin string, names []string) (code int, output string) {
 	t.Helper()
-	dir := t.TempDir()
-	s := &Server{Addr: freeAddr(t), HTTPAddr: freeAddr(t), Database: databaseName(0), DataDir: dir}
-	names := make([]string, databases)
-	for i := range names {
-		names[i] = databaseName(i)
-	}
 	// --end-with-stdin: the engine ends with this process, however it ends.
 	cmd := exec.Command(bin, "engine", "--end-with-stdin")
-	cmd.Env = append(os.Environ(), "EBBWATCH_DATA_DIR="+dir,
+	cmd.Env = append(os.Environ(), "EBBWATCH_DATA_DIR="+s.DataDir,
 		"EBBWATCH_CLICKHOUSE_TCP_PORT="+port(s.Addr), "EBBWATCH_CLICKHOUSE_HTTP_PORT="+port(s.HTTPAddr),
 		"EBBWATCH_CLICKHOUSE_DATABASES=["+strings.Join(names, ",")+"]")
 	var log bytes.Buffer
@@ -177,13 +194,14 @@ func start(t testing.TB, bin string) (server *Server, code int, output string) {
 	for {
 		select {
 		case <-done:
-			return nil, cmd.ProcessState.ExitCode(), strings.TrimSpace(log.String())
+			why, _ := os.ReadFile(filepath.Join(s.DataDir, "clickhouse-log", "clickhouse.err.log")) // missing if it ended before
+			return cmd.ProcessState.ExitCode(), strings.TrimSpace(log.String() + "\n" + string(why[max(0, len(why)-4000):]))
 		case <-deadline:
 			t.Fatalf("clickhouse did not answer within %s", startTimeout)
 		case <-time.After(50 * time.Millisecond):
 		}
 		if s.login() == nil {
-			return s, 0, ""
+			return running, ""
 		}
 	}
 }

@@ -51,6 +51,9 @@ type Beat struct {
 // then it will hardly find these. Batches of early warnings, which end no drain,
 // count for gaps and for nothing else; one of them that is missing cannot be
 // told from a drain.
+//
+// The IN is GLOBAL because in a cluster ClickHouse makes only those global by
+// itself whose tables stand in the query, not those of a WITH.
 func (s *Store) Beats(ctx context.Context, q WatermarkQuery) ([]Beat, error) {
 	query := `
 WITH
@@ -84,7 +87,7 @@ LEFT JOIN
         (
             SELECT agent, sequence, min(received) AS got, max(interval_ms) AS length, min(time) - INTERVAL length MILLISECOND AS began
             FROM coverage_10m
-            WHERE (agent, boot) IN (SELECT agent, argMax(boot, received) FROM coverage_10m GROUP BY agent)
+            WHERE (agent, boot) GLOBAL IN (SELECT agent, argMax(boot, received) FROM coverage_10m GROUP BY agent)
             GROUP BY agent, sequence
         )
         WINDOW run AS (PARTITION BY agent ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING),

@@ -111,6 +111,12 @@ func Open(cfg Config) (*Store, error) {
 			"max_execution_time": int(cfg.QueryTimeout.Seconds()),
 			"max_memory_usage":   cfg.MaxQueryBytes,
 			"async_insert":       0, // what SaveX returned for must be there
+			// In a cluster tables are Distributed: an IN or a join means all shards, what SaveX
+			// stored is on its shard when it returns, and is asked for where it was stored.
+			"distributed_product_mode":      "global",
+			"distributed_foreground_insert": 1,
+			"load_balancing":                "in_order",
+			"prefer_localhost_replica":      0,
 			// Grouping a flood's millions of pairs goes to disk instead of failing.
 			"max_bytes_before_external_group_by": cfg.MaxQueryBytes / 4,
 		},

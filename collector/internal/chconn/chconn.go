@@ -28,12 +28,13 @@ type Config struct {
 	InsertPassword config.Secret `yaml:"insert_password"` // or file:/path
 	// Compression of inserts on the network: lz4, none, or auto, which is none
 	// where the address is this host's, because there it only costs.
-	Compression string `yaml:"compression"`
+	Compression string  `yaml:"compression"`
+	Cluster     Cluster `yaml:"cluster"`
 }
 
 // DefaultConfig returns the configuration of a server on this host.
 func DefaultConfig() Config {
-	return Config{Address: "127.0.0.1:9000", Database: "ebbwatch", User: "default", Compression: "auto"}
+	return Config{Address: "127.0.0.1:9000", Database: "ebbwatch", User: "default", Compression: "auto", Cluster: DefaultCluster()}
 }
 
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -52,7 +53,7 @@ func (c Config) Validate() error {
 	if _, err := c.compression(); err != nil {
 		return err
 	}
-	return nil
+	return c.Cluster.validate(c.Database)
 }
 
 func (c Config) compression() (ch.Compression, error) {

@@ -84,7 +84,7 @@ type Ingester struct {
 	Config  Config
 	Streams consume.Config
 	JS      jetstream.JetStream
-	Connect func() Backend
+	Connect func(consume.Shard) Backend
 	// Enricher tells what is known of addresses and agents; nil: nothing.
 	Enricher sink.Enricher
 	Metrics  *Metrics

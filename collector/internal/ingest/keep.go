@@ -161,7 +161,7 @@ func (k *keeper) take(ctx context.Context, shards []consume.Shard) (changed bool
 }
 
 func (k *keeper) start(ctx context.Context, shard consume.Shard) *worker {
-	w := &worker{Ingester: k.Ingester, Backend: k.Connect(), Log: k.Log, shard: shard, done: make(chan struct{})}
+	w := &worker{Ingester: k.Ingester, Backend: k.Connect(shard), Log: k.Log, shard: shard, done: make(chan struct{})}
 	if shard.Of > 1 {
 		w.Log = k.Log.With("shard", shard.String())
 	}

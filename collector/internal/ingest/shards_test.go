@@ -62,8 +62,8 @@ func (s *site) start(js jetstream.JetStream, streams consume.Config) *member {
 	writer := sink.NewWriter(sink.DefaultConfig(), s.conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	m := &member{done: make(chan error, 1), Ingester: &Ingester{
 		Config: cfg, Streams: streams, JS: js, Metrics: NewMetrics(prometheus.NewRegistry()),
-		Connect: func() Backend {
-			w, r := writer.Sibling(), stored.NewTable(s.conn)
+		Connect: func(consume.Shard) Backend {
+			w, r := writer.Sibling(s.conn), stored.NewTable(s.conn)
 			return Backend{Store: w, Record: r, Close: func() { w.Close(); r.Close() }}
 		},
 		Log: slog.New(slog.NewTextHandler(s.t.Output(), nil)),

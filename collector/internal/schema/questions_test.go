@@ -68,6 +68,12 @@ func TestTheQueriesOfTheDocumentGiveTheKnownAnswers(t *testing.T) {
 	for step := range strings.SplitSeq(string(data), "\n-- step\n") {
 		b.ch.Query(t, strings.NewReplacer("INSERT INTO ", "INSERT INTO "+b.conn.Database+".", "ALTER TABLE ", "ALTER TABLE "+b.conn.Database+".", "now64(3)", base).Replace(step))
 	}
+	b.answer(t)
+}
+
+// answer compares the answers of every query of docs/sql.md with the known ones.
+func (b *bed) answer(t *testing.T) {
+	t.Helper()
 	var got strings.Builder
 	for _, q := range questions(t) {
 		answer, err := b.ch.QueryIn(chtest.Reader, b.conn.Database, q.query)

@@ -130,5 +130,5 @@ func (i Index) same(o Index) bool {
 
 // alter returns the statement that changes one of the tables.
 func (m *Migrator) alter(table, how string) string {
-	return fmt.Sprintf("ALTER TABLE `%s` %s", table, how)
+	return fmt.Sprintf("ALTER TABLE `%s`%s %s", table, m.layout.onCluster(), how)
 }

@@ -42,6 +42,8 @@ type Migrator struct {
 	Lock       Locker
 	Log        *slog.Logger
 	By         string // who applies, noted in schema_migrations: the build
+
+	layout *layout // of Run
 }
 
 // Applied is what a run did.
@@ -55,10 +57,11 @@ type Applied struct {
 // stays applied; a file that failed in the middle is repeated from its start by
 // the next run.
 func (m *Migrator) Run(ctx context.Context) (Applied, error) {
-	if err := m.createDatabase(ctx); err != nil {
+	m.layout = newLayout(m.ClickHouse, m.Migrations)
+	if err := m.createDatabases(ctx); err != nil {
 		return Applied{}, err
 	}
-	db, err := m.ClickHouse.Open(m.ClickHouse.Database)
+	db, err := m.ClickHouse.Open(m.layout.local)
 	if err != nil {
 		return Applied{}, err
 	}
@@ -80,8 +83,13 @@ func (m *Migrator) Run(ctx context.Context) (Applied, error) {
 			return Applied{}, fmt.Errorf("create table schema_migrations: %w", err)
 		}
 	}
+	views, err := m.ClickHouse.Open(m.ClickHouse.Database)
+	if err != nil {
+		return Applied{}, err
+	}
+	defer views.Close()
 	for i, migration := range missing {
-		if err := m.apply(ctx, db, migration); err != nil {
+		if err := m.apply(ctx, db, views, migration); err != nil {
 			return Applied{Migrations: missing[:i]}, err
 		}
 	}
@@ -111,25 +119,31 @@ ENGINE = ReplacingMergeTree(applied)
 ORDER BY version
 COMMENT 'Migrations that were applied to this database. Written by the collector; do not edit.'`
 
-func (m *Migrator) createDatabase(ctx context.Context) error {
+// createDatabases makes the database, and that of the local tables in a cluster.
+func (m *Migrator) createDatabases(ctx context.Context) error {
 	conn, err := m.ClickHouse.Open("")
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	var exists uint64
-	err = conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", m.ClickHouse.Database).Scan(&exists)
-	if err != nil {
-		return fmt.Errorf("look for database %s: %w", m.ClickHouse.Database, refusal(err))
+	names := []string{m.ClickHouse.Database}
+	if m.layout.local != m.ClickHouse.Database {
+		names = append(names, m.layout.local)
 	}
-	if exists > 0 { // a user that may not create databases can still migrate
-		return nil
+	for _, name := range names {
+		var exists uint64
+		if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", name).Scan(&exists); err != nil {
+			return fmt.Errorf("look for database %s: %w", name, refusal(err))
+		}
+		if exists > 0 { // a user that may not create databases can still migrate
+			continue
+		}
+		statement := fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s`%s COMMENT 'Ebbwatch: flows of every host, and what was concluded from them'", name, m.layout.onCluster())
+		if err := m.exec(ctx, conn, statement); err != nil {
+			return fmt.Errorf("create database %s: %w", name, err)
+		}
+		m.Log.Info("database created", "database", name)
 	}
-	statement := fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s` COMMENT 'Ebbwatch: flows of every host, and what was concluded from them'", m.ClickHouse.Database)
-	if err := m.exec(ctx, conn, statement); err != nil {
-		return fmt.Errorf("create database %s: %w", m.ClickHouse.Database, err)
-	}
-	m.Log.Info("database created", "database", m.ClickHouse.Database)
 	return nil
 }
 
@@ -167,7 +181,7 @@ type entry struct{ file, checksum, by string }
 
 func (m *Migrator) applied(ctx context.Context, db clickhouse.Conn) (map[uint32]entry, error) {
 	var exists uint64
-	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = 'schema_migrations'", m.ClickHouse.Database).Scan(&exists)
+	err := db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = 'schema_migrations'", m.layout.local).Scan(&exists)
 	if err != nil {
 		return nil, fmt.Errorf("look for table schema_migrations: %w", refusal(err))
 	}
@@ -188,19 +202,69 @@ func (m *Migrator) applied(ctx context.Context, db clickhouse.Conn) (map[uint32]
 	return applied, nil
 }
 
-func (m *Migrator) apply(ctx context.Context, db clickhouse.Conn, migration migrations.Migration) error {
+func (m *Migrator) apply(ctx context.Context, db, views clickhouse.Conn, migration migrations.Migration) error {
 	started := time.Now()
-	for i, step := range migration.Steps {
-		m.Log.Info("migrating", "file", migration.File, "step", fmt.Sprintf("%d/%d", i+1, len(migration.Steps)), "statement", head(step))
-		if err := m.exec(ctx, db, step); err != nil {
+	for i, text := range migration.Steps {
+		m.Log.Info("migrating", "file", migration.File, "step", fmt.Sprintf("%d/%d", i+1, len(migration.Steps)), "statement", head(text))
+		if err := m.step(ctx, db, views, text); err != nil {
 			return fmt.Errorf("migration %s, step %d of %d (%s): %w. What came before stays applied: remove the cause and start again, it goes on with this file",
-				migration.File, i+1, len(migration.Steps), head(step), err)
+				migration.File, i+1, len(migration.Steps), head(text), err)
 		}
 	}
 	err := m.exec(ctx, db, "INSERT INTO schema_migrations (version, file, checksum, applied, duration_ms, applied_by) SETTINGS async_insert = 0 VALUES (?, ?, ?, now64(3), ?, ?)",
 		migration.Version, migration.File, migration.Checksum, uint64(time.Since(started).Milliseconds()), m.By)
 	if err != nil {
 		return fmt.Errorf("note migration %s as applied: %w", migration.File, err)
+	}
+	return nil
+}
+
+// step executes a statement of a migration where it belongs: db has the tables,
+// views the views, and in a cluster the Distributed tables.
+func (m *Migrator) step(ctx context.Context, db, views clickhouse.Conn, text string) error {
+	s, err := m.layout.rewrite(text)
+	if err != nil {
+		return err
+	}
+	if s.fills {
+		return m.fill(ctx, db, s)
+	}
+	conn := views
+	if s.local {
+		conn = db
+	}
+	if err := m.exec(ctx, conn, s.text); err != nil || s.table == "" {
+		return err
+	}
+	over, err := m.layout.distribute(ctx, db, s.table)
+	if err != nil {
+		return err
+	}
+	return m.exec(ctx, views, over)
+}
+
+// fill executes a statement that changes the rows of a table, unless it has them:
+// here or, if statements run on all servers at once, in each shard.
+func (m *Migrator) fill(ctx context.Context, db clickhouse.Conn, s step) error {
+	if done, err := m.layout.filled(ctx, db, s.table); done || err != nil {
+		if done {
+			m.Log.Info("the table has its rows already", "table", s.table)
+		}
+		return err
+	}
+	if !m.ClickHouse.Cluster.OnCluster || len(m.ClickHouse.Cluster.Shards) == 0 {
+		return m.exec(ctx, db, s.text)
+	}
+	for i := range m.ClickHouse.Cluster.Shards {
+		shard := m.ClickHouse.Shard(i)
+		conn, err := shard.Open(shard.Database)
+		if err != nil {
+			return err
+		}
+		err = m.exec(ctx, conn, s.text)
+		if err := errors.Join(err, conn.Close()); err != nil {
+			return fmt.Errorf("server %s: %w", shard.Address, err)
+		}
 	}
 	return nil
 }
@@ -261,7 +325,7 @@ func refusal(err error) error {
 		return err
 	}
 	switch exception.Code {
-	case 159, 202, 209, 210, 236, 241, 242, 425, 517, 999:
+	case 159, 202, 209, 210, 236, 241, 242, 279, 425, 517, 999:
 		return err
 	case 497: // ACCESS_DENIED
 		return fmt.Errorf("%w: %w. Make the roles of deploy/clickhouse anew, or run `collector migrate` as the owner", ErrRefused, err)
@@ -272,5 +336,5 @@ func refusal(err error) error {
 // Permanent reports whether err needs somebody to act before a repetition can
 // succeed.
 func Permanent(err error) bool {
-	return errors.Is(err, ErrChanged) || errors.Is(err, ErrNewer) || errors.Is(err, ErrRefused)
+	return errors.Is(err, ErrChanged) || errors.Is(err, ErrNewer) || errors.Is(err, ErrRefused) || errors.Is(err, errForm)
 }

@@ -31,6 +31,7 @@ func TestMigrator(t *testing.T) {
 		"a changed migration is refused by name":                      changed,
 		"a newer database is refused by name":                         newer,
 		"a failed step is named and the next run goes on from there":  failedStep,
+		"rows that are filled stay when a step fails":                 repeatedFill,
 		"many collectors at once apply each migration once":           atOnce,
 		"every retention is a key":                                    everyRetention,
 		"tables are brought to the configuration":                     reconciled,
@@ -174,6 +175,42 @@ func failedStep(t *testing.T, b *bed) {
 	applied, err = b.migrator(t, load(t, one, strings.Replace(broken, "Nonsense", "UInt8", 1))).Run(t.Context())
 	if err != nil || len(applied.Migrations) != 1 {
 		t.Errorf("after the repair %d are applied: %v", len(applied.Migrations), err)
+	}
+}
+
+// repeatedFill is a migration that fills a table and fails behind that. Rows come
+// meanwhile, and what it was filled from is partly gone.
+func repeatedFill(t *testing.T, b *bed) {
+	filled := one + `
+-- step
+CREATE TABLE IF NOT EXISTS sums (a UInt8) ENGINE = MergeTree ORDER BY a
+-- step
+TRUNCATE TABLE sums
+-- step
+INSERT INTO sums
+SELECT a FROM one
+-- step
+CREATE MATERIALIZED VIEW IF NOT EXISTS sums_mv TO sums AS
+SELECT a FROM one
+-- step
+CREATE TABLE IF NOT EXISTS three (a Nonsense) ENGINE = MergeTree ORDER BY a`
+	if _, err := b.migrator(t, load(t, one)).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db := b.conn.Database
+	b.ch.Query(t, "INSERT INTO "+db+".one VALUES (1), (2)")
+	for range 2 {
+		if _, err := b.migrator(t, load(t, one, filled)).Run(t.Context()); !errors.Is(err, schema.ErrRefused) {
+			t.Fatalf("error is %v", err)
+		}
+	}
+	b.ch.Query(t, "INSERT INTO "+db+".one VALUES (3)")
+	b.ch.Query(t, "TRUNCATE TABLE "+db+".one")
+	if _, err := b.migrator(t, load(t, one, strings.Replace(filled, "Nonsense", "UInt8", 1))).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ch.Query(t, "SELECT groupArray(a) FROM (SELECT a FROM "+db+".sums ORDER BY a)"); got != "[1,2,3]" {
+		t.Errorf("the table has %s, want [1,2,3]", got)
 	}
 }
 

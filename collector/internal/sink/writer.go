@@ -113,10 +113,11 @@ func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.
 	return w
 }
 
-// Sibling returns a writer with a connection of its own that counts into the same
-// metrics and shares Health: one for each shard that a collector reads.
-func (w *Writer) Sibling() *Writer {
-	return &Writer{cfg: w.cfg, conn: w.conn, log: w.log, metrics: w.metrics, trouble: w.trouble}
+// Sibling returns a writer with a connection of its own, to where conn says, that
+// counts into the same metrics and shares Health: one for each shard that a
+// collector reads.
+func (w *Writer) Sibling(conn chconn.Config) *Writer {
+	return &Writer{cfg: w.cfg, conn: conn, log: w.log, metrics: w.metrics, trouble: w.trouble}
 }
 
 // settings make an insert synchronous, and repeatable with the same token:

@@ -76,6 +76,10 @@ func (t *Table) Contains(ctx context.Context, batches []Batch) ([]Batch, error) 
 	return found, nil
 }
 
+// freshest asks the first replica of each shard of a cluster, which is the one that
+// rows are inserted into: another may not have them yet.
+var freshest = []ch.Setting{{Key: "load_balancing", Value: "in_order", Important: true}, ch.SettingInt("prefer_localhost_replica", 0)}
+
 // ask sends rows along with a query that has them as the table wanted, and calls
 // row for each row of its answer. Names come from the network: they are data here
 // and never part of a query's text. After an error the connection is not used
@@ -93,7 +97,7 @@ func (t *Table) ask(ctx context.Context, query string, wanted proto.Input, row f
 	var agent, boot proto.ColStr
 	var number proto.ColUInt64
 	err := t.client.Do(ctx, ch.Query{
-		Body: query, ExternalTable: "wanted", ExternalData: []proto.InputColumn(wanted),
+		Body: query, Settings: freshest, ExternalTable: "wanted", ExternalData: []proto.InputColumn(wanted),
 		Result: proto.Results{{Data: &agent}, {Data: &boot}, {Data: &number}},
 		OnResult: func(context.Context, proto.Block) error {
 			for i := range number {

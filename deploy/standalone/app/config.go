@@ -77,6 +77,7 @@ func (Config) Preset() map[string]string {
 		"agent.nats": connects, "collector.nats": connects, "analyzer.nats": connects,
 		"agent.drop_privileges": shares, "agent.memory_limit": shares,
 	}
+	preset["collector.clickhouse.cluster"] = connects
 	preset["collector.clickhouse.insert_user"] = connects
 	preset["collector.clickhouse.insert_password"] = connects
 	for _, part := range []string{"collector", "analyzer"} {

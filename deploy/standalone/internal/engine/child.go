@@ -56,7 +56,7 @@ func confineAndExecute(args []string) error {
 		return fmt.Errorf("start engine: name the process: %w", err)
 	}
 	library, config, data, logs := args[0], args[1], args[2], args[3]
-	switch err := confine([]string{self, library, config}, []string{data, logs}); {
+	switch err := confine([]string{self, library, config, configFolder(config)}, []string{data, logs}); {
 	case errors.Is(err, errCannotConfine):
 		// The parent says so where a person sees it.
 	case err != nil:

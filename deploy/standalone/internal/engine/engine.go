@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -140,6 +141,10 @@ const (
 )
 
 func (e *Engine) configFile() string { return e.dir.Path("clickhouse.xml") }
+
+// configFolder returns the folder whose files ClickHouse merges into the
+// configuration file, if it exists: settings of the administrator's own.
+func configFolder(file string) string { return strings.TrimSuffix(file, ".xml") + ".d" }
 
 // supervise runs the child again and again. It must be called on the locked thread.
 func (e *Engine) supervise(ctx context.Context) error {

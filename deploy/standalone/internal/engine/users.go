@@ -54,5 +54,5 @@ func (e *Engine) access() (string, error) {
 			e.password = password
 		}
 	}
-	return access.XML(access.Roles(e.cfg.Databases, queryBytes), fmt.Sprintf(profiles, queryBytes), quotas, users), nil
+	return access.XML(access.Roles(access.Scope{Databases: e.cfg.Databases, QueryBytes: queryBytes}), fmt.Sprintf(profiles, queryBytes), quotas, users), nil
 }
