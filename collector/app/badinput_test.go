@@ -203,19 +203,23 @@ func manyDays(t *testing.T, ch *chtest.Server) {
 	}
 }
 
-// manyNames sends a million flows, each with names that no other has.
-func manyNames(t *testing.T, ch *chtest.Server) {
+func manyNames(t *testing.T, ch *chtest.Server)         { names(t, ch, 1, 256<<20) }
+func manyNamesInShards(t *testing.T, ch *chtest.Server) { names(t, ch, 6, 400<<20) }
+
+// names sends a million flows, each with names that no other has, of many agents,
+// and holds the heap's growth against a limit.
+func names(t *testing.T, ch *chtest.Server, shards int, limit int64) {
 	const batches, flows = 50, 20_000
 	b := newBed(t, ch)
 	b.cfg.Ingest.BlockBytes = 16 << 20
-	b.cfg.Streams.PrefetchBytes = 4 << 20
+	b.cfg.Streams.Shards, b.cfg.Streams.PrefetchBytes = shards, max(4, 2*shards)<<20
 	b.cfg.Streams.FlowMaxBytes = 256 << 20
 	messages := make([][]byte, batches)
 	batch := &ebbwatch.Batch{}
 	flow := plainFlow()
 	for i := range messages {
 		batch.Reset()
-		batch.Envelope = b.envelope("web-1").Envelope
+		batch.Envelope = b.envelope(fmt.Sprint("web-", i)).Envelope
 		for j := range flows {
 			n := i*flows + j
 			flow.SrcPort = uint16(n)
@@ -247,7 +251,7 @@ func manyNames(t *testing.T, ch *chtest.Server) {
 	}()
 	b.run()
 	for i, m := range messages {
-		b.publish(ebbwatch.FlowSubject("web-1"), m, fmt.Sprint("names-", i))
+		b.publish(ebbwatch.FlowSubject(fmt.Sprint("web-", i)), m, fmt.Sprint("names-", i))
 	}
 	eventually(t, 120*time.Second, "a million flows are stored", func() error {
 		_, err := ch.QueryAs(chtest.Collector, fmt.Sprintf("SELECT throwIf(count() < %d) FROM %s.flows", batches*flows, b.db))
@@ -257,9 +261,10 @@ func manyNames(t *testing.T, ch *chtest.Server) {
 	if got := ch.Query(t, "SELECT count(), uniqExact(server_name), uniqExact(src_process) FROM "+b.db+".flows"); got != "1000000\t1000000\t1000000" {
 		t.Errorf("flows, server names and processes are %s", got)
 	}
-	// Two blocks, of which a batch may exceed the limit, the queue, the decoder, an
-	// insert's buffers, and what the garbage collector has not found yet: twice as much.
-	if used := int64(peak.Load() - before); used > 256<<20 {
+	// Two blocks of each shard, of which a batch may exceed the limit, the queue, the
+	// decoders, the inserts' buffers, and what the garbage collector has not found yet:
+	// twice as much.
+	if used := int64(peak.Load() - before); used > limit {
 		t.Errorf("the heap grew by %d MiB", used>>20)
 	} else {
 		t.Logf("the heap grew by %d MiB", used>>20)

@@ -45,6 +45,7 @@ func TestPipeline(t *testing.T) {
 		"dead letters are replayed once":                               replay,
 		"a batch over a hundred days holds nothing up":                 manyDays,
 		"a million names are stored in bounded memory":                 manyNames,
+		"a million names are stored in bounded memory by six shards":   manyNamesInShards,
 		"unwritable dead letters do not hold the others up":            lettersAway,
 		"clickhouse may be down and come back":                         clickHouseDown,
 		"nats may restart":                                             natsRestart,
