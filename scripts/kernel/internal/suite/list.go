@@ -59,6 +59,8 @@ func Packages() []Package {
 			{"TestAgentWorksOnWithWhatItKeeps", "compiles the agent"},
 			{"TestKilledAgentLosesNothingThatItHadDrained", "compiles the agent"},
 			{"TestNothingStaysAttachedAfterAKillUnderTraffic", "compiles the agent"},
+			{"TestRestartUnderTrafficIsAccountedInFull", "compiles the agent"},
+			{"TestKillUnderTrafficLosesOneIntervalAndShows", "compiles the agent"},
 			{"TestBulkTransferIsAccountedAsTheKernelCountsIt", "needs iperf3"},
 		}},
 	}
