@@ -96,17 +96,18 @@ const rollupIsRaw = "SELECT (SELECT (sum(src_packets), sum(src_bytes), sum(dst_p
 func TestImport(t *testing.T) {
 	ch := chtest.Start(t)
 	for name, test := range map[string]func(*store){
-		"logs of Zeek become rows, once":                           importZeek,
-		"an export comes back as the same rows":                    importExport,
-		"an import that is broken off goes on":                     importBrokenOff,
-		"a block that nobody remembers is asked for":               importForgotten,
-		"an import is enriched":                                    importEnriched,
-		"old records are refused, moved, left out or kept":         importOld,
-		"a file that has changed is refused":                       importChanged,
-		"bad lines are counted, shown and kept":                    importBadLines,
-		"files of nfcapd become rows, once":                        importNfcapd,
-		"what cannot be imported says so before anything is":       importRefused,
-		"the sets of labelled Zeek logs become rows, all but none": importSharedData,
+		"logs of Zeek become rows, once":                                      importZeek,
+		"an export comes back as the same rows":                               importExport,
+		"an import that is broken off goes on":                                importBrokenOff,
+		"an import that is killed six times stores what one does that is not": importKilled,
+		"a block that nobody remembers is asked for":                          importForgotten,
+		"an import is enriched":                                               importEnriched,
+		"old records are refused, moved, left out or kept":                    importOld,
+		"a file that has changed is refused":                                  importChanged,
+		"bad lines are counted, shown and kept":                               importBadLines,
+		"files of nfcapd become rows, once":                                   importNfcapd,
+		"what cannot be imported says so before anything is":                  importRefused,
+		"the sets of labelled Zeek logs become rows, all but none":            importSharedData,
 	} {
 		t.Run(name, func(t *testing.T) { test(newStore(t, ch)) })
 	}

@@ -1,0 +1,89 @@
+package app
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/ebbwatch/ebbwatch/internal/chtest"
+)
+
+// importKilled kills the process of an import by kill -9, each time a little after
+// another block is stored, and runs it again, until it comes to its end.
+func importKilled(s *store) {
+	const records, blocks, kills = 400_000, 8, 6
+	path := s.lines(records)
+	command := s.process()
+	r := rand.New(rand.NewPCG(9, 9))
+	stored := func(agent string) int {
+		n, err := strconv.Atoi(s.query("SELECT max(blocks) FROM DB.imports FINAL WHERE agent = '" + agent + "'"))
+		if err != nil {
+			s.Fatal(err)
+		}
+		return n
+	}
+	for killed := range kills {
+		cmd, output := command("csv", path, "--agent", "killed")
+		if err := cmd.Start(); err != nil {
+			s.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		for deadline := time.Now().Add(time.Minute); stored("killed") <= killed; time.Sleep(5 * time.Millisecond) {
+			select {
+			case err := <-done:
+				s.Fatalf("import %d ended before it was killed: %v\n%s", killed, err, output)
+			default:
+			}
+			if time.Now().After(deadline) {
+				_ = cmd.Process.Kill() // it hangs
+				s.Fatalf("import %d does not go on\n%s", killed, output)
+			}
+		}
+		time.Sleep(time.Duration(r.IntN(150)) * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil {
+			s.Fatal(err)
+		}
+		<-done
+	}
+	if n := stored("killed"); n < kills || n >= blocks {
+		s.Errorf("%d of %d blocks are stored after %d kills: the kills did not come in the midst", n, blocks, kills)
+	}
+	for _, agent := range []string{"killed", "killed", "clean"} { // to its end, once more, and at one go
+		cmd, output := command("csv", path, "--agent", agent)
+		if err := cmd.Run(); err != nil {
+			s.Fatalf("%v\n%s", err, output)
+		}
+	}
+	s.want("SELECT agent, count(), uniqExact(src_ip, src_port, dst_ip, start) FROM DB.flows GROUP BY agent ORDER BY agent", fmt.Sprintf("clean\t%d\t%d\nkilled\t%d\t%[1]d", records, records, records))
+	for _, table := range []string{"flows", "flows_1m"} {
+		rows := "SELECT sum(cityHash64(*)), count() FROM (SELECT * EXCEPT agent FROM DB." + table + " FINAL WHERE agent = '%s')"
+		if table == "flows" {
+			rows = "SELECT sum(cityHash64(*)), count() FROM (SELECT * EXCEPT agent FROM DB.flows WHERE agent = '%s')"
+		}
+		s.want(fmt.Sprintf("SELECT ("+rows+") = ("+rows+")", "killed", "clean"), "1")
+	}
+	s.want("SELECT agent, sum(flows), count(), uniqExact(boot, sequence) FROM DB.coverage GROUP BY agent ORDER BY agent", fmt.Sprintf("clean\t%d\t%d\t%[2]d\nkilled\t%[1]d\t%[2]d\t%[2]d", records, blocks))
+	s.want(rollupIsRaw, "1")
+}
+
+// process returns what makes the command `import ARGS` a process of its own.
+func (s *store) process() func(args ...string) (*exec.Cmd, *bytes.Buffer) {
+	s.Helper()
+	bin, c := chtest.Binary(s), s.cfg.ClickHouse
+	file := filepath.Join(s.TempDir(), "collector.yaml")
+	text := fmt.Sprintf("clickhouse: {address: '%s', database: %s, user: %s, password: '%s'}\n", c.Address, c.Database, c.User, string(c.Password))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	return func(args ...string) (*exec.Cmd, *bytes.Buffer) {
+		cmd, output := exec.Command(bin, append([]string{"collector", "import", args[0], "--config", file}, args[1:]...)...), new(bytes.Buffer)
+		cmd.Stdout, cmd.Stderr = output, output
+		return cmd, output
+	}
+}
