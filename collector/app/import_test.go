@@ -101,6 +101,7 @@ func TestImport(t *testing.T) {
 		"an import that is broken off goes on":                                importBrokenOff,
 		"an import that is killed six times stores what one does that is not": importKilled,
 		"every format of an export is read back as the same rows":             exported,
+		"a file that expands to hundreds of megabytes takes few":              importBomb,
 		"a block that nobody remembers is asked for":                          importForgotten,
 		"an import is enriched":                                               importEnriched,
 		"old records are refused, moved, left out or kept":                    importOld,

@@ -2,14 +2,19 @@ package app
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
+	"github.com/ebbwatch/ebbwatch/collector/internal/importer"
 	"github.com/ebbwatch/ebbwatch/internal/chtest"
 )
 
@@ -70,6 +75,50 @@ func importKilled(s *store) {
 	}
 	s.want("SELECT agent, sum(flows), count(), uniqExact(boot, sequence) FROM DB.coverage GROUP BY agent ORDER BY agent", fmt.Sprintf("clean\t%d\t%d\t%[2]d\nkilled\t%[1]d\t%[2]d\t%[2]d", records, blocks))
 	s.want(rollupIsRaw, "1")
+}
+
+// importBomb imports a megabyte that expands to 400, most of it one line, and then
+// millions of lines that hold nothing.
+func importBomb(s *store) {
+	path := filepath.Join(s.TempDir(), "flows.csv.gz")
+	file, err := os.Create(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer file.Close()
+	z := gzip.NewWriter(file)
+	record := time.Now().UTC().Add(-time.Minute).Format(time.RFC3339) + ",10.0.0.1,10.0.0.2\n"
+	line, empty := bytes.Repeat([]byte("x"), 1<<20), bytes.Repeat([]byte("x\n"), 1<<19)
+	_, err = z.Write([]byte("start,src_ip,dst_ip\n" + record))
+	for i := range 400 {
+		part := line
+		if i > 396 {
+			part = empty
+		}
+		_, partErr := z.Write(part)
+		err = errors.Join(err, partErr)
+	}
+	_, lastErr := z.Write([]byte(record))
+	if err := errors.Join(err, lastErr, z.Close()); err != nil {
+		s.Fatal(err)
+	}
+	cmd, output := s.process()("csv", path, "--json")
+	if err := cmd.Run(); err != nil {
+		s.Fatalf("%v\n%s", err, output)
+	}
+	var sum importer.Summary
+	if err := json.NewDecoder(bytes.NewReader(output.Bytes()[bytes.IndexByte(output.Bytes(), '{'):])).Decode(&sum); err != nil {
+		s.Fatalf("%v\n%s", err, output)
+	}
+	if sum.Rows != 2 || sum.Rejected[importer.ReasonLong] != 1 || sum.Rejected["wrong number of fields"] < 1<<19 {
+		s.Errorf("the summary is %+v", sum)
+	}
+	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if most := usage.Maxrss >> 10; most > 150 {
+		s.Errorf("the process took %d MiB", most)
+	} else {
+		s.Logf("the process took %d MiB", most)
+	}
 }
 
 // process returns what makes the command `import ARGS` a process of its own.

@@ -24,6 +24,7 @@ func run() int {
 	flows := flag.Int("flows", 4_000_000, "flow records of one round of ingestion")
 	rounds := flag.Int("rounds", 3, "rounds of ingestion")
 	played := flag.Duration("played", 20*time.Second, "`time` for which each fleet is played")
+	importBytes := flag.Int64("import-bytes", 100<<20, "`size` of the log that is imported")
 	columns := flag.Bool("columns", false, "report the bytes of each stored column too")
 	dayDir := flag.String("day", os.Getenv("EBBWATCH_BENCH_DAY"), "`folder` of the day of flows that is asked; default ~/.cache/ebbwatch/bench-day")
 	build := flag.Int("build-day", 0, "build a day of so `many` flows first, if it is not there")
@@ -56,6 +57,10 @@ func run() int {
 		},
 		{[]string{"enrich_lookup_ns", "enrich_lookup_ipv6_ns", "enrich_lookup_again_ns", "enrich_append_ns_per_flow", "enrich_encode_ns_per_flow", "enrich_load_ms"}, enrichment},
 		{agentsNames(), func() (map[string]float64, error) { return agents(ctx, *played, *verbose) }},
+		{
+			[]string{"import_rows_per_s", "import_rss_bytes", "import_gz_rows_per_s", "import_gz_rss_bytes"},
+			func() (map[string]float64, error) { return imports(ctx, *importBytes, *verbose) },
+		},
 		{[]string{"stored_replayed_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
 		{queryNames(), func() (map[string]float64, error) { return queries(ctx, *dayDir, *verbose) }},
 	}
@@ -93,7 +98,7 @@ func run() int {
 
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
-	{"_ns_per_flow", "ns"}, {"_seconds", "s"}, {"_sent_flows", "flows"}, {"query_flows", "flows"}, {"_flows_per_s", "flows/s"},
+	{"_ns_per_flow", "ns"}, {"_seconds", "s"}, {"_sent_flows", "flows"}, {"query_flows", "flows"}, {"_flows_per_s", "flows/s"}, {"_rows_per_s", "rows/s"},
 	{"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_ns", "ns"}, {"_ms", "ms"},
 }
 
