@@ -76,7 +76,7 @@ func (a *App) Run(ctx context.Context) error {
 			return err
 		}
 		a.migrated.Store(true)
-		a.enricher.Load() // before the first row
+		a.enricher.Load(ctx) // before the first row
 		group.Go(func() error { a.enricher.Run(ctx); return nil })
 		ingester := &ingest.Ingester{
 			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Connect: a.backend, Enricher: a.enricher, Metrics: a.metrics, Log: a.log,

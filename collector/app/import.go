@@ -168,7 +168,7 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	}
 	registry := ops.NewRegistry()
 	enricher := enrich.New(cfg.Enrich, log, registry)
-	enricher.Load()
+	enricher.Load(ctx)
 	writer := sink.NewWriter(cfg.Insert, store, log, registry)
 	defer writer.Close()
 	bar := newBar(terminal, time.Now)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,7 @@ const prefixes = 100_000
 // name: of addresses at random over all networks, so that little of the
 // table is in the processor's cache, and of 1,000 addresses again and again.
 // Medians of 15 rounds, in processor time.
-func enrichment() (map[string]float64, error) {
+func enrichment(ctx context.Context) (map[string]float64, error) {
 	dir, err := os.MkdirTemp("", "ebbwatch-bench-")
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func enrichment() (map[string]float64, error) {
 	}
 	e := enrich.New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	started := cpuTime()
-	e.Load()
+	e.Load(ctx)
 	values := map[string]float64{"enrich_load_ms": float64((cpuTime() - started).Microseconds()) / 1000}
 	if err := e.Health(); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch"
-	"github.com/ebbwatch/ebbwatch/collector/internal/flowgen"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 )

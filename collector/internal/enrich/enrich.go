@@ -34,7 +34,7 @@ type Enricher struct {
 // file is a source on the disk.
 type file struct {
 	path    string
-	read    func(data []byte) (source, error)
+	read    func(ctx context.Context, data []byte) (source, error)
 	seen    stamp // of what was read last, for good or not
 	again   bool  // it could not be read at all, which may change and leave the stamp
 	known   bool  // content is that of a file
@@ -86,10 +86,10 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Enricher {
 	}}
 	reg.MustRegister(e.metrics.loaded, e.metrics.failed, e.metrics.ranges)
 	for _, path := range cfg.MMDB {
-		e.files = append(e.files, &file{path: path, read: func(data []byte) (source, error) { return readMMDB(data, loadLimit) }})
+		e.files = append(e.files, &file{path: path, read: readMMDB})
 	}
 	if cfg.NetworksFile != "" {
-		e.files = append(e.files, &file{path: cfg.NetworksFile, read: func(data []byte) (source, error) {
+		e.files = append(e.files, &file{path: cfg.NetworksFile, read: func(_ context.Context, data []byte) (source, error) {
 			networks, err := readNetworks(data)
 			return source{networks: networks}, err
 		}})
@@ -119,28 +119,29 @@ func (e *Enricher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			e.Load()
+			e.Load(ctx)
 		}
 	}
 }
 
 // Load reads the files that are not those of the last call, and makes the table
 // anew if one says something new. Trouble is logged, counted and told by Health.
-func (e *Enricher) Load() {
+// When ctx ends it leaves everything as it was.
+func (e *Enricher) Load(ctx context.Context) {
 	if len(e.files) == 0 && len(e.cfg.Networks) == 0 && len(e.cfg.Agents) == 0 {
 		return
 	}
 	changed := e.table.Load() == nil
 	var trouble []error
 	for _, f := range e.files {
-		changed = e.look(f) || changed
+		changed = e.look(ctx, f) || changed
 		if f.problem != nil {
 			trouble = append(trouble, fmt.Errorf("%s: %w", f.path, f.problem))
 		}
 	}
 	all := errors.Join(trouble...)
 	e.trouble.Store(&all)
-	if !changed {
+	if !changed || ctx.Err() != nil {
 		return
 	}
 	table := e.compile()
@@ -159,7 +160,7 @@ func (e *Enricher) Health() error {
 
 // look reads a file, if it is not the one that was read last, and reports whether
 // it says something new.
-func (e *Enricher) look(f *file) bool {
+func (e *Enricher) look(ctx context.Context, f *file) bool {
 	info, statErr := os.Stat(f.path)
 	now := stamp{info}
 	if statErr != nil {
@@ -175,7 +176,12 @@ func (e *Enricher) look(f *file) bool {
 	f.again = err != nil
 	var content source
 	if err == nil {
-		content, err = f.read(data)
+		limited, cancel := context.WithTimeout(ctx, loadLimit)
+		content, err = f.read(limited, data)
+		cancel()
+	}
+	if ctx.Err() != nil {
+		return false
 	}
 	if err != nil {
 		isNew := !same || f.problem == nil || f.problem.Error() != err.Error()

@@ -76,30 +76,30 @@ func (b *bed) wantHealth(t *testing.T, words string) {
 
 func TestFilesMayComeChangeBreakAndGo(t *testing.T) {
 	b := newBed(t)
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Network: "lab", Tags: "site=lab"})
 	b.wantHealth(t, "country.mmdb: there is no such file")
 	if got := b.Table().AgentTags("web-1"); got != "env=prod role=web" {
 		t.Errorf("the agent's tags are %q", got)
 	}
-	b.Load()
+	b.Load(t.Context())
 	if n := strings.Count(b.log.String(), "country.mmdb"); n != 1 {
 		t.Errorf("what is missing is told %d times", n)
 	}
 
 	replace(t, b.mmdb, countries("DE"))
 	replace(t, b.networks, []byte("192.0.2.0/24,rack,floor=2\n"))
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "DE", Network: "rack", Tags: "floor=2 site=lab"})
 	b.wantHealth(t, "")
 	before := b.Table()
-	b.Load()
+	b.Load(t.Context())
 	if b.Table() != before {
 		t.Error("the table is made anew though no file has changed")
 	}
 
 	replace(t, b.mmdb, countries("FR"))
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "FR", Network: "rack", Tags: "floor=2 site=lab"})
 	if before.Record(before.Lookup(netip.MustParseAddr("192.0.2.1"))).Country != "DE" {
 		t.Error("a table that somebody holds has changed")
@@ -107,7 +107,7 @@ func TestFilesMayComeChangeBreakAndGo(t *testing.T) {
 
 	replace(t, b.mmdb, countries("US")[:100])
 	replace(t, b.networks, []byte("192.0.2.0/24,rack\n192.0.2.0/99,rack\n"))
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "FR", Network: "rack", Tags: "floor=2 site=lab"})
 	b.wantHealth(t, "country.mmdb: it is no MMDB file, or damaged")
 	b.wantHealth(t, "networks.csv: line 2: ")
@@ -122,12 +122,12 @@ func TestFilesMayComeChangeBreakAndGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace(t, b.networks, []byte("# none\n"))
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "FR", Network: "lab", Tags: "site=lab"})
 	b.wantHealth(t, "country.mmdb: there is no such file")
 
 	replace(t, b.mmdb, countries("IT"))
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "IT", Network: "lab", Tags: "site=lab"})
 	b.wantHealth(t, "")
 	if problems, err := testutil.GatherAndLint(b.registry); err != nil || len(problems) > 0 {
@@ -145,13 +145,13 @@ func TestAFileThatMayNotBeReadIsTakenOverWhenItMay(t *testing.T) {
 	if err := os.Chmod(b.mmdb, 0); err != nil {
 		t.Fatal(err)
 	}
-	b.Load()
-	b.Load()
+	b.Load(t.Context())
+	b.Load(t.Context())
 	b.wantHealth(t, "permission denied")
 	if err := os.Chmod(b.mmdb, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.Load()
+	b.Load(t.Context())
 	b.want(t, Record{Country: "DE", Network: "lab", Tags: "site=lab"})
 }
 
@@ -160,13 +160,13 @@ func TestAFolderIsNoDatabase(t *testing.T) {
 	if err := os.Mkdir(b.mmdb, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b.Load()
+	b.Load(t.Context())
 	b.wantHealth(t, "country.mmdb: it is no regular file")
 }
 
 func TestNothingConfiguredIsNothingKnown(t *testing.T) {
 	e := New(DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	e.Load()
+	e.Load(t.Context())
 	if e.Table() != nil || e.Health() != nil {
 		t.Errorf("the table is %v and health %v", e.Table(), e.Health())
 	}
@@ -180,7 +180,7 @@ func TestNoLookupIsLostWhileFilesChange(t *testing.T) {
 	b := newBed(t)
 	b.cfg.Interval = time.Millisecond
 	replace(t, b.mmdb, countries("AA"))
-	b.Load()
+	b.Load(t.Context())
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Go(func() { b.Run(ctx) })

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -40,8 +41,8 @@ var aliases = []netip.Prefix{
 }
 
 // readMMDB returns what a database says. The data may be anything; what is no
-// database, or takes more than limit to read, is an error.
-func readMMDB(data []byte, limit time.Duration) (_ source, err error) {
+// database, or is not read when ctx ends, is an error.
+func readMMDB(ctx context.Context, data []byte) (_ source, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the file is a stranger's
 			err = fmt.Errorf("it cannot be read: %v", r)
@@ -54,15 +55,14 @@ func readMMDB(data []byte, limit time.Duration) (_ source, err error) {
 		return none, fmt.Errorf("it is no MMDB file, or damaged: %w", err)
 	}
 	defer db.Close()
-	deadline := time.Now().Add(limit)
 	var found spans
 	known := make(map[uintptr]uint32) // many networks have one record
 	steps := 0
 	// Every path through the tree must come by here, also those that lead nowhere:
 	// a hostile tree may have more of them than could be walked.
 	for network := range db.Networks(maxminddb.IncludeNetworksWithoutData(), maxminddb.IncludeAliasedNetworks()) {
-		if steps++; steps%1024 == 0 && time.Now().After(deadline) {
-			return none, fmt.Errorf("it takes more than %s to read: it is damaged, or too large", limit)
+		if steps++; steps%1024 == 0 && ctx.Err() != nil {
+			return none, fmt.Errorf("it takes too long to read (%w): it is damaged, or too large", ctx.Err())
 		}
 		if err := network.Err(); err != nil {
 			return none, fmt.Errorf("it is damaged: %w", err)

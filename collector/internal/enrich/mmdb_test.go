@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -20,7 +21,7 @@ func of(t testing.TB, files ...[]byte) *Table {
 	records, organisations := newNumbers[Record](), make(map[uint32]string)
 	whole := networkAtlas(nil, records)
 	for _, data := range files {
-		s, err := readMMDB(data, loadLimit)
+		s, err := readMMDB(t.Context(), data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +179,9 @@ func TestAHostileDatabaseIsRefusedAndSoon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			started := time.Now()
-			if _, err := readMMDB(data, 300*time.Millisecond); err == nil {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			if _, err := readMMDB(ctx, data); err == nil {
 				t.Error("it is taken")
 			} else {
 				t.Log(err)
@@ -202,7 +205,9 @@ func FuzzReadMMDB(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := readMMDB(data, 10*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		s, err := readMMDB(ctx, data)
 		if err != nil {
 			return
 		}

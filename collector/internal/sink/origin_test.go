@@ -52,7 +52,7 @@ func tableOf(t testing.TB, r *rand.Rand) *enrich.Table {
 		t.Fatal(err)
 	}
 	e := enrich.New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	e.Load()
+	e.Load(t.Context())
 	if err := e.Health(); err != nil {
 		t.Fatal(err)
 	}
