@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/ebbwatch/ebbwatch"
@@ -54,20 +54,21 @@ func imports(ctx context.Context, size int64, verbose bool) (map[string]float64,
 		if verbose {
 			cmd.Stderr = os.Stderr
 		}
-		out, err := cmd.Output()
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		peak, err := proctest.RunAndWatch(cmd)
 		if err != nil {
-			return nil, fmt.Errorf("import %s: %w: %s", file, err, out)
+			return nil, fmt.Errorf("import %s: %w: %s", file, err, &out)
 		}
 		var sum importer.Summary
-		if err := json.Unmarshal(out, &sum); err != nil {
+		if err := json.Unmarshal(out.Bytes(), &sum); err != nil {
 			return nil, fmt.Errorf("import %s: %w", file, err)
 		}
 		if sum.Rows != lines {
 			return nil, fmt.Errorf("import %s: %d rows of %d lines, %v", file, sum.Rows, lines, sum.Rejected)
 		}
 		values[name+"_rows_per_s"] = float64(sum.Rows) / sum.Seconds
-		usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		values[name+"_rss_bytes"] = float64(usage.Maxrss) * 1024
+		values[name+"_rss_bytes"] = peak
 		if err := os.Remove(path); err != nil {
 			return nil, err
 		}

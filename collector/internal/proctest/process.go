@@ -124,6 +124,24 @@ func (p *Process) Kill() {
 // children ever had, in bytes.
 func (p *Process) PeakRSS() float64 { return peakRSS(p.cmd.Process.Pid) }
 
+// RunAndWatch runs a command to its end and returns the largest resident set that
+// it had, in bytes: what getrusage says of it begins with what this process has.
+func RunAndWatch(cmd *exec.Cmd) (peak float64, err error) {
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			return peak, err
+		case <-time.After(10 * time.Millisecond):
+			peak = max(peak, peakRSS(cmd.Process.Pid))
+		}
+	}
+}
+
 func peakRSS(pid int) float64 {
 	var peak float64
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // gone: 0
