@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/ebbwatch/ebbwatch"
-	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
+	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
 const zeekHead = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n" +
