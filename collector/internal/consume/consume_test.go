@@ -60,6 +60,42 @@ func TestStreamsAreCreatedAsTheDesignSays(t *testing.T) {
 	}
 }
 
+// Builds that knew no shards made a consumer of all subjects; it has what they had received.
+func TestTheConsumerOfAnOlderBuildBecomesTheOnlyShard(t *testing.T) {
+	js := natstest.Start(t).JetStream(t)
+	s := ensure(t, js, small())
+	old, err := s.Flow.CreateConsumer(t.Context(), jetstream.ConsumerConfig{
+		Durable: ebbwatch.FlowConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Second, MaxDeliver: -1,
+		PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{priorityGroup}, PinnedTTL: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, agent := range []string{"a", "b", "c"} {
+		if _, err := js.Publish(t.Context(), ebbwatch.FlowSubject(agent), []byte(agent)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	received, err := old.Fetch(2, jetstream.FetchPriorityGroup(priorityGroup))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for msg := range received.Messages() {
+		if string(msg.Data()) == "a" {
+			if err := msg.DoubleAck(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	info, err := queue(t, s).Consumer.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.NumAckPending != 1 || info.NumPending != 1 || info.AckFloor.Stream != 1 || info.Config.FilterSubject != ebbwatch.ShardFilter(1, 0) {
+		t.Errorf("it has %d received and %d waiting from %d on, of %q", info.NumAckPending, info.NumPending, info.AckFloor.Stream, info.Config.FilterSubject)
+	}
+}
+
 func TestAFullStreamRefusesAndKeepsWhatItHas(t *testing.T) {
 	js := natstest.Start(t).JetStream(t)
 	s := ensure(t, js, small())

@@ -47,11 +47,11 @@ func TestANATSClusterThatLosesAServerLosesNoBatch(t *testing.T) {
 		began := time.Now()
 		lost.Stop()
 		before := flow.CachedInfo().State.LastSeq
-		eventually(t, "the other two take batches", 20*time.Second, func() bool {
+		eventually(t, "the other two take batches", 60*time.Second, func() bool {
 			flow, err := s.js.Stream(t.Context(), ebbwatch.FlowStream)
 			return err == nil && flow.CachedInfo().State.LastSeq > before+50
 		})
-		eventually(t, "and the collectors store them", 20*time.Second, func() bool {
+		eventually(t, "and the collectors store them", 60*time.Second, func() bool {
 			flow, err := s.js.Stream(t.Context(), ebbwatch.FlowStream)
 			return err == nil && flow.CachedInfo().State.FirstSeq > before+20
 		})
@@ -59,7 +59,7 @@ func TestANATSClusterThatLosesAServerLosesNoBatch(t *testing.T) {
 		if err := lost.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it has caught up", 30*time.Second, func() bool {
+		eventually(t, "it has caught up", 60*time.Second, func() bool {
 			flow, err := s.js.Stream(t.Context(), ebbwatch.FlowStream)
 			if err != nil {
 				return false

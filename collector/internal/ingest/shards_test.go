@@ -220,22 +220,22 @@ func TestCollectorsShareTheStreamAndTakeOverFromOneThatIsGone(t *testing.T) {
 	s := newSite(t, server.JetStream(t), 6)
 	first := s.start(server.JetStream(t), s.streams)
 	f := newTraffic(t, s.js)
-	eventually(t, "the first has all shards", 5*time.Second, func() bool { return held(first) == "6" })
+	eventually(t, "the first has all shards", 20*time.Second, func() bool { return held(first) == "6" })
 	f.start()
 	second := s.start(server.JetStream(t), s.streams)
-	eventually(t, "two have three each", 5*time.Second, func() bool { return held(first, second) == "3 3" })
+	eventually(t, "two have three each", 20*time.Second, func() bool { return held(first, second) == "3 3" })
 	doomed := server.JetStream(t)
 	third := s.start(doomed, s.streams)
-	eventually(t, "three have two each", 5*time.Second, func() bool { return held(first, second, third) == "2 2 2" })
-	eventually(t, "each stores batches", 10*time.Second, func() bool { return min(first.stored(), second.stored(), third.stored()) > 20 })
+	eventually(t, "three have two each", 20*time.Second, func() bool { return held(first, second, third) == "2 2 2" })
+	eventually(t, "each stores batches", 20*time.Second, func() bool { return min(first.stored(), second.stored(), third.stored()) > 20 })
 
 	doomed.Conn().Close() // without a word; it goes on inserting what it has
 	gone := time.Now()
-	eventually(t, "the others have its shards", 5*time.Second, func() bool { return held(first, second) == "3 3" })
+	eventually(t, "the others have its shards", 20*time.Second, func() bool { return held(first, second) == "3 3" })
 	t.Logf("its shards are taken over %s after the end of one", time.Since(gone).Round(time.Millisecond))
 	time.Sleep(time.Second)
 	second.end() // in good order
-	eventually(t, "the last has all", 5*time.Second, func() bool { return held(first) == "6" })
+	eventually(t, "the last has all", 20*time.Second, func() bool { return held(first) == "6" })
 	time.Sleep(500 * time.Millisecond)
 	f.stop()
 	s.check(f)
@@ -259,7 +259,7 @@ func TestAnotherNumberOfShardsLosesAndDoublesNothing(t *testing.T) {
 			f.send(200) // nobody reads: they wait in the shards of before
 		}
 		m := s.start(server.JetStream(t), cfg)
-		eventually(t, "the stream is divided", 5*time.Second, func() bool {
+		eventually(t, "the stream is divided", 20*time.Second, func() bool {
 			streams, err := consume.Open(t.Context(), s.js, cfg)
 			if err != nil {
 				return false
@@ -275,7 +275,7 @@ func TestAnotherNumberOfShardsLosesAndDoublesNothing(t *testing.T) {
 		other := cfg
 		other.Shards = shards + 1
 		wrong := s.start(server.JetStream(t), other)
-		eventually(t, "a collector with another number waits and says so", 5*time.Second, func() bool {
+		eventually(t, "a collector with another number waits and says so", 20*time.Second, func() bool {
 			err := wrong.Health()
 			return err != nil && strings.Contains(err.Error(), fmt.Sprintf("streams.shards is %d here and %d at other collectors", shards+1, shards))
 		})
@@ -328,7 +328,7 @@ func TestAnInsertThatWasLeftInAnotherClickHouseIsNotRepeatedHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := two.start(server.JetStream(t), two.streams)
-	eventually(t, "a collector of another database refuses", 10*time.Second, func() bool {
+	eventually(t, "a collector of another database refuses", 20*time.Second, func() bool {
 		err := wrong.Health()
 		return err != nil && strings.Contains(err.Error(), "left unfinished in another ClickHouse") && strings.Contains(err.Error(), one.conn.Database) && strings.Contains(err.Error(), "remove key ledger.0 of bucket EBBWATCH_COLLECTOR")
 	})
