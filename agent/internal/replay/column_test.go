@@ -16,7 +16,9 @@ import (
 )
 
 // filledByTheCollector are columns of the table that no record brings along.
-var filledByTheCollector = []string{}
+var filledByTheCollector = []string{
+	"src_country", "src_asn", "src_network", "src_tags", "dst_country", "dst_asn", "dst_network", "dst_tags", "agent_tags",
+}
 
 // sqlColumns returns the columns of the table flows that are stored.
 func sqlColumns(t *testing.T) []string {
