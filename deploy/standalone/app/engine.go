@@ -26,7 +26,8 @@ func engineCommand() *cobra.Command {
 		Use:   "engine",
 		Short: "Run only the local ClickHouse",
 		Long: "Run only the local ClickHouse, on the data folder and the ports of `ebbwatch up`, which must not run.\n" +
-			"The passwords of the users collector and analyzer are in DATA/secrets; the user reader has none.",
+			"The passwords of the users collector and analyzer are in DATA/secrets; the user reader has none.\n" +
+			"ClickHouse settings of your own go into DATA/clickhouse.d/*.xml.",
 		Default: DefaultConfig,
 		Check: func(ctx context.Context, cfg Config) error {
 			return port.CheckAll(ctx, engine.New(cfg.ClickHouse, nil, nil).Ports())
