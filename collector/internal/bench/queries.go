@@ -31,6 +31,8 @@ var questions = []struct{ name, query string }{
 	{"who_talked_to", "SELECT * FROM peers_of(address = {server}, since = {end} - INTERVAL 1 DAY, until = {end}) LIMIT 50"},
 	{"new_pairs_today", "SELECT * FROM new_pairs_since(since = toStartOfDay({end})) LIMIT 50"},
 	{"bytes_by_process_day", "SELECT process, role, sum(sent_bytes) AS sent, sum(received_bytes) AS received FROM process_traffic_between(since = {end} - INTERVAL 1 DAY, until = {end}) GROUP BY process, role ORDER BY sent + received DESC"},
+	{"bytes_by_process_hour", "SELECT * FROM process_traffic_between(since = {end} - INTERVAL 1 HOUR, until = {end}) LIMIT 50"},
+	{"flows_of_an_hour", "SELECT count(), sum(src_bytes + dst_bytes) FROM flows WHERE start >= {end} - INTERVAL 1 HOUR"},
 	{"p95_rtt_by_service_hour", "SELECT * FROM service_rtt_between(since = {end} - INTERVAL 1 HOUR, until = {end}) LIMIT 50"},
 }
 

@@ -54,6 +54,7 @@ func DefaultConfig() Config {
 			Findings: 365, Incidents: 365, Reports: 365, Deliveries: 365,
 		},
 		Indices: []Index{
+			{"flows", "start_minmax", "start", "minmax", 1},
 			{"flows", "src_ip_bloom", "src_ip", "bloom_filter(0.01)", 4},
 			{"flows", "dst_ip_bloom", "dst_ip", "bloom_filter(0.01)", 4},
 			{"sources", "addr_bloom", "addr", "bloom_filter(0.01)", 4},

@@ -49,7 +49,7 @@ func reconciled(t *testing.T, b *bed) {
 	if _, err := m.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const before = "toDateTime(start) + toIntervalDay(7)|dst_ip_bloom dst_ip bloom_filter(0.01) 4, src_ip_bloom src_ip bloom_filter(0.01) 4"
+	const before = "toDateTime(start) + toIntervalDay(7)|dst_ip_bloom dst_ip bloom_filter(0.01) 4, src_ip_bloom src_ip bloom_filter(0.01) 4, start_minmax start minmax 1"
 	if got := b.state(t); got != before {
 		t.Fatalf("the migrations make %s, want %s", got, before)
 	}
@@ -64,8 +64,8 @@ func reconciled(t *testing.T, b *bed) {
 		{Table: "of_a_later_build", Name: "a", Expression: "a", Type: "minmax", Granularity: 1},
 	}
 	applied, err := m.Run(t.Context())
-	if err != nil || applied.Changes != 6 || len(applied.Migrations) != 0 { // two TTLs; one index gone, one changed by dropping and adding, one new
-		t.Errorf("%d changes: %v, want 6", applied.Changes, err)
+	if err != nil || applied.Changes != 7 || len(applied.Migrations) != 0 { // two TTLs; two indices gone, one changed by dropping and adding, one new
+		t.Errorf("%d changes: %v, want 7", applied.Changes, err)
 	}
 	const after = "toDateTime(start) + toIntervalDay(2)|dst_ip_bloom dst_ip bloom_filter(0.001) 2, names lower(server_name) ngrambf_v1(3, 1024, 2, 0) 4"
 	if got := b.state(t); got != after {
@@ -88,7 +88,7 @@ func reconciled(t *testing.T, b *bed) {
 		t.Errorf("flows holds %q, want the new one only", got)
 	}
 	// And back.
-	if applied, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil || applied.Changes != 6 || b.state(t) != before {
+	if applied, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil || applied.Changes != 7 || b.state(t) != before {
 		t.Errorf("back by %d changes (%v) to %s, want %s", applied.Changes, err, b.state(t), before)
 	}
 }
@@ -143,8 +143,8 @@ func reconciledAtOnce(t *testing.T, b *bed) {
 		})
 	}
 	wg.Wait()
-	if total != 3 { // one TTL, two indices dropped
-		t.Errorf("four collectors made %d changes, want 3 together", total)
+	if total != 4 { // one TTL, three indices dropped
+		t.Errorf("four collectors made %d changes, want 4 together", total)
 	}
 }
 
