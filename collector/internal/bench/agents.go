@@ -127,6 +127,7 @@ func playFleet(ctx context.Context, dir string, n int, duration time.Duration, v
 			values[agentsName(n, fmt.Sprintf("lag_quarter%d_seconds", q+1))] = median(seconds)
 		}
 	}
+	collector.Stop() // when it has ended, what the last insert set off is over too
 	return checkSums(ctx, ch, database, sent)
 }
 
