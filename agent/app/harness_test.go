@@ -40,7 +40,7 @@ type running struct {
 
 const (
 	opsAddress = "127.0.0.1:8461"
-	patience   = 45 * time.Second // an emulated machine is slow
+	patience   = 2 * time.Minute // an emulated machine is slow: loading alone took it half a minute once
 )
 
 // output is the test's, until it ends: callbacks of a connection that was closed
