@@ -55,6 +55,10 @@ func run() int {
 			[]string{"ingest_flows_per_s", "ingest_clickhouse_cpu_ns_per_flow", "ingest_collector_cpu_ns_per_flow", "ingest_nats_cpu_ns_per_flow", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
 			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
 		},
+		{
+			[]string{"stage_insert_ns_per_flow", "stage_insert_without_rollups_ns_per_flow", "stage_merge_ns_per_flow"},
+			func() (map[string]float64, error) { return stages(ctx, *verbose) },
+		},
 		{[]string{"enrich_lookup_ns", "enrich_lookup_ipv6_ns", "enrich_lookup_again_ns", "enrich_append_ns_per_flow", "enrich_encode_ns_per_flow", "enrich_load_ms"}, func() (map[string]float64, error) { return enrichment(ctx) }},
 		{agentsNames(), func() (map[string]float64, error) { return agents(ctx, *played, *verbose) }},
 		{
