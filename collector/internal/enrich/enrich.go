@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -214,7 +215,8 @@ func (f *file) load(statErr error) ([]byte, error) {
 	case f.seen.info.Size() > maxFile:
 		return nil, fmt.Errorf("it has %d bytes, more than %d", f.seen.info.Size(), maxFile)
 	}
-	r, err := os.Open(f.path)
+	// Not blocking: what was a file may be a FIFO by now, without a writer.
+	r, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open it: %w", err)
 	}

@@ -8,46 +8,63 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
-// maxNetworks bounds a file of networks.
-const maxNetworks = 1 << 20
+// Bounds of a file of networks, and of what its networks say together of one
+// address: prefixes may lie in each other 128 times.
+const (
+	maxNetworks    = 1 << 20
+	maxLine        = 4 << 10 // bytes
+	maxAddressTags = 64
+)
 
 // readNetworks returns the networks of a file: lines of prefix, name and tags,
 // separated by commas, the tags among each other by spaces. The name or the tags
 // may be missing. Empty lines and those that begin with # are passed over.
 func readNetworks(data []byte) ([]Network, error) {
-	lines := csv.NewReader(bufio.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))))
-	lines.Comment, lines.FieldsPerRecord, lines.TrimLeadingSpace, lines.ReuseRecord = '#', -1, true, true
+	if len(data) == 0 {
+		return nil, errors.New("it is empty: perhaps it is being written. If it shall name no network, write a line that begins with #")
+	}
 	var networks []Network
 	at := make(map[netip.Prefix]int)
-	for {
-		fields, err := lines.Read()
-		if errors.Is(err, io.EOF) {
-			return networks, nil
+	buffer := bufio.NewReader(nil)
+	number := 0
+	for line := range bytes.Lines(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))) {
+		number++
+		if len(line) > maxLine {
+			return nil, fmt.Errorf("line %d: %d bytes, more than %d", number, len(line), maxLine)
 		}
+		// A reader for each line: one for all would take memory for a quoted field
+		// that goes on to the end of the file.
+		buffer.Reset(bytes.NewReader(line))
+		fields := csv.NewReader(buffer)
+		fields.Comment, fields.FieldsPerRecord, fields.TrimLeadingSpace = '#', -1, true
+		values, err := fields.Read()
 		var bad *csv.ParseError
-		if errors.As(err, &bad) {
-			return nil, fmt.Errorf("line %d: %w", bad.Line, bad.Err)
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			continue
+		case errors.As(err, &bad):
+			return nil, fmt.Errorf("line %d: %w", number, bad.Err)
+		case err != nil:
 			return nil, fmt.Errorf("read it: %w", err)
 		}
-		line, _ := lines.FieldPos(0)
-		n, err := network(fields)
+		n, err := network(values)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
+			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
 		if first, ok := at[n.Prefix.Prefix]; ok {
-			return nil, fmt.Errorf("line %d: %s stands in line %d already", line, n.Prefix, first)
+			return nil, fmt.Errorf("line %d: %s stands in line %d already", number, n.Prefix, first)
 		}
 		if len(networks) == maxNetworks {
-			return nil, fmt.Errorf("line %d: more than %d networks", line, maxNetworks)
+			return nil, fmt.Errorf("line %d: more than %d networks", number, maxNetworks)
 		}
-		at[n.Prefix.Prefix] = line
+		at[n.Prefix.Prefix] = number
 		networks = append(networks, n)
 	}
+	return networks, nil
 }
 
 func network(fields []string) (Network, error) {
@@ -72,12 +89,31 @@ func networkAtlas(networks []Network, records *numbers[Record]) atlas {
 	for _, n := range networks {
 		s.add(n.Prefix.Prefix, records.number(Record{Network: n.Name, Tags: joined(n.Tags)}))
 	}
+	type pair struct{ outer, inner string }
+	both := make(map[pair]string) // many networks lie in one, and share its tags
 	return s.atlas(func(outer, inner uint32) uint32 {
 		o, r := records.values[outer], records.values[inner]
 		if r.Network == "" {
 			r.Network = o.Network
 		}
-		r.Tags = joined(append(strings.Fields(o.Tags), strings.Fields(r.Tags)...))
+		tags, ok := both[pair{o.Tags, r.Tags}]
+		if !ok {
+			tags = withTagsOf(o.Tags, r.Tags)
+			both[pair{o.Tags, r.Tags}] = tags
+		}
+		r.Tags = tags
 		return records.number(r)
 	})
+}
+
+// withTagsOf returns the tags of a prefix and of those around it, at most
+// maxAddressTags: its own come first.
+func withTagsOf(outer, inner string) string {
+	tags := strings.Fields(inner)
+	for _, tag := range strings.Fields(outer) {
+		if len(tags) < maxAddressTags && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return joined(tags)
 }

@@ -112,7 +112,7 @@ func (m *Importer) tooOld(f *file, horizon time.Time) error {
 	return fmt.Errorf("%s: its records begin at %s, which is %w: table flows drops rows from before %s, so they would vanish soon. Nothing is imported. Choose\n"+
 		"  --shift now         move all times so that the newest record is of now (or of a given time: --shift 2026-01-31T12:00:00Z)\n"+
 		"  --old skip          leave out the records that are too old, and count them\n"+
-		"  --old keep          store them with these times all the same; flows_1m keeps its sums longer. To keep the rows, raise the TTL first:\n"+
-		"                      ALTER TABLE flows MODIFY TTL toDateTime(start) + INTERVAL 10000 DAY",
+		"  --old keep          store them with these times all the same. To keep the rows, first raise what the configuration of the collector says, and start it again:\n"+
+		"                      store: {retention_days: {flows: 10000, flows_1m: 10000, flows_1h: 10000, pairs: 10000, service_rtt_5m: 10000}}    (in that of `ebbwatch up` below collector)",
 		f.path, f.first.Add(f.entry.Shift).Format(layout), ErrOld, horizon.Format(layout))
 }

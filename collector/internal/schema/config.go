@@ -76,9 +76,10 @@ func (r RetentionDays) tables() []retention {
 	}
 }
 
-// maxDays keeps the times of rows within what ClickHouse's DateTime can add up
-// to: it ends in 2106.
-const maxDays = 36500
+// maxDays is 60 years: the time at which a row of today is deleted must lie before
+// February 2106, where ClickHouse's DateTime ends. What lies beyond is counted from
+// 1970 again, and all rows would be deleted at once.
+const maxDays = 21900
 
 var (
 	plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,63}$`)
@@ -91,7 +92,7 @@ func (c Config) Validate(oldest time.Duration) error {
 	days := c.RetentionDays
 	for _, r := range days.tables() {
 		if r.days > maxDays {
-			return fmt.Errorf("store.retention_days.%s: must be at most %d", r.table, maxDays)
+			return fmt.Errorf("store.retention_days.%s: must be at most %d: ClickHouse would delete all rows at once, since its times end in 2106", r.table, maxDays)
 		}
 	}
 	for _, r := range []retention{{"flows", days.Flows}, {"coverage", days.Coverage}} {

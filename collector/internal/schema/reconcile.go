@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 type change struct {
 	table, statement string
 	why              string // for the log: from what to what
+	deletes          bool   // rows that are stored
 }
 
 // reconcile changes what differs from the configuration and returns how much that was.
@@ -24,7 +26,11 @@ func (m *Migrator) reconcile(ctx context.Context, db clickhouse.Conn) (int, erro
 		return 0, err
 	}
 	for i, c := range changes {
-		m.Log.Info("changing a table to the configuration", "table", c.table, "change", c.why, "statement", c.statement)
+		level := slog.LevelInfo
+		if c.deletes {
+			level = slog.LevelWarn
+		}
+		m.Log.Log(ctx, level, "changing a table to the configuration", "table", c.table, "change", c.why, "statement", c.statement)
 		if err := m.exec(ctx, db, c.statement); err != nil {
 			return i, fmt.Errorf("bring table %s to the configuration (%s): %w", c.table, c.why, err)
 		}
@@ -64,7 +70,7 @@ func (m *Migrator) changes(ctx context.Context, db clickhouse.Conn) ([]change, e
 		}
 		all = append(all, change{
 			r.table, m.alter(r.table, fmt.Sprintf("MODIFY TTL %s + INTERVAL %d DAY", expression, r.days)),
-			fmt.Sprintf("rows are kept for %d days instead of %d", r.days, days),
+			fmt.Sprintf("rows are kept for %d days instead of %d", r.days, days), r.days < days,
 		})
 	}
 	indices, err := m.indexChanges(ctx, db, engines)
@@ -101,7 +107,7 @@ func (m *Migrator) indexChanges(ctx context.Context, db clickhouse.Conn, engines
 		}
 		all = append(all, change{
 			has.Table, m.alter(has.Table, fmt.Sprintf("DROP INDEX IF EXISTS `%s`", has.Name)),
-			fmt.Sprintf("index %s (%s) is not in store.indices", has.Name, has.definition()),
+			fmt.Sprintf("index %s (%s) is not in store.indices", has.Name, has.definition()), false,
 		})
 		return nil
 	})
@@ -111,7 +117,7 @@ func (m *Migrator) indexChanges(ctx context.Context, db clickhouse.Conn, engines
 	for _, w := range wanted {
 		all = append(all, change{
 			w.Table, m.alter(w.Table, fmt.Sprintf("ADD INDEX IF NOT EXISTS `%s` %s", w.Name, w.definition())),
-			fmt.Sprintf("index %s is in store.indices; rows that are there get it when they are merged", w.Name),
+			fmt.Sprintf("index %s is in store.indices; rows that are there get it when they are merged", w.Name), false,
 		})
 	}
 	return all, nil

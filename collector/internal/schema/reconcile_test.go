@@ -1,8 +1,10 @@
 package schema_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +65,12 @@ func reconciled(t *testing.T, b *bed) {
 		{Table: "sources", Name: "addr_bloom", Expression: "addr", Type: "bloom_filter(0.01)", Granularity: 4},
 		{Table: "of_a_later_build", Name: "a", Expression: "a", Type: "minmax", Granularity: 1},
 	}
+	var warnings bytes.Buffer
+	m.Log = slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	applied, err := m.Run(t.Context())
+	if got := warnings.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "2 days instead of 7") {
+		t.Errorf("the warnings are %q, want one, that flows are kept for less", got)
+	}
 	if err != nil || applied.Changes != 7 || len(applied.Migrations) != 0 { // two TTLs; two indices gone, one changed by dropping and adding, one new
 		t.Errorf("%d changes: %v, want 7", applied.Changes, err)
 	}
@@ -86,6 +93,19 @@ func reconciled(t *testing.T, b *bed) {
 	b.ch.Query(t, "OPTIMIZE TABLE "+b.conn.Database+".flows FINAL")
 	if got := b.ch.Query(t, "SELECT agent FROM "+b.conn.Database+".flows"); got != "new" {
 		t.Errorf("flows holds %q, want the new one only", got)
+	}
+	// The longest time that may be said is not beyond what ClickHouse can count.
+	m.Store.RetentionDays.Flows = 21900
+	if err := m.Store.Validate(time.Hour); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.ch.Query(t, "INSERT INTO "+b.conn.Database+".flows (agent, start, src_ip, sampling) VALUES ('newer', now() + INTERVAL 10 YEAR, '10.0.0.1', 1)")
+	b.ch.Query(t, "OPTIMIZE TABLE "+b.conn.Database+".flows FINAL")
+	if got := b.ch.Query(t, "SELECT agent FROM "+b.conn.Database+".flows ORDER BY start"); got != "new\nnewer" {
+		t.Errorf("with 60 years of retention flows holds %q", got)
 	}
 	// And back.
 	if applied, err := b.migrator(t, shipped(t)).Run(t.Context()); err != nil || applied.Changes != 7 || b.state(t) != before {
