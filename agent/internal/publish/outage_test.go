@@ -278,7 +278,7 @@ func TestHealthTellsOfAnOutageWithinSeconds(t *testing.T) {
 	stream := streamOf(t, s, -1)
 	h := startWith(t, urlOf(port), withSpool(t.TempDir(), 1<<30))
 	h.publish(1)
-	eventually(t, "the first batch is stored", func() bool { return messages(t, stream) == 1 })
+	eventually(t, "the agent knows that the first batch is stored", func() bool { return messages(t, stream) == 1 && h.metric("published_batches_total") == 1 })
 	if err := h.Health(t.Context()); err != nil {
 		t.Fatalf("health before the outage: %v", err)
 	}
