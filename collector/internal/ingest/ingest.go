@@ -38,7 +38,7 @@ type Config struct {
 // under load.
 func DefaultConfig() Config {
 	return Config{
-		BlockRows: 300_000, BlockMessages: 10_000, BlockBytes: 128 << 20, BlockAge: time.Second,
+		BlockRows: 600_000, BlockMessages: 10_000, BlockBytes: 256 << 20, BlockAge: time.Second,
 		MaxAhead: 10 * time.Minute, MaxAge: 7 * 24 * time.Hour, DrainTimeout: 8 * time.Second,
 	}
 }
