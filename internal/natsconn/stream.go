@@ -15,8 +15,11 @@ import (
 // (measured with 2.15) does not answer an update of what is just being created.
 func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := js.CreateStream(ctx, cfg)
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // it is another than cfg
-		s, err = js.UpdateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || noRoom(err) { // it is another than cfg, or this one
+		var updateErr error
+		if s, updateErr = js.UpdateStream(ctx, cfg); !errors.Is(updateErr, jetstream.ErrStreamNotFound) {
+			err = updateErr
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
@@ -38,11 +41,23 @@ func EnsureKeyValue(ctx context.Context, js jetstream.JetStream, cfg jetstream.K
 		}
 	}
 	kv, err := js.CreateKeyValue(ctx, cfg)
-	if errors.Is(err, jetstream.ErrBucketExists) {
-		kv, err = js.UpdateKeyValue(ctx, cfg)
+	if errors.Is(err, jetstream.ErrBucketExists) || noRoom(err) {
+		var updateErr error
+		if kv, updateErr = js.UpdateKeyValue(ctx, cfg); !errors.Is(updateErr, jetstream.ErrBucketNotFound) {
+			err = updateErr
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create bucket %s: %w", cfg.Bucket, err)
 	}
 	return kv, nil
+}
+
+// noRoom reports whether the server has no room for a stream that is to be created.
+// It says so of one that is there already, too, where its limit does not fit in a
+// second time: it counts before it looks (nats-server 2.15).
+func noRoom(err error) bool {
+	const memory, storage = 10028, 10047
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == memory || api.ErrorCode == storage)
 }

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 func small() Config {
@@ -61,6 +63,29 @@ func TestStreamsAreCreatedAsTheDesignSays(t *testing.T) {
 }
 
 // Builds that knew no shards made a consumer of all subjects; it has what they had received.
+// The server counts the limit of a stream that is there once more before it looks
+// whether it is there: with the default limits, no second start of `ebbwatch up` read
+// a batch.
+func TestStreamsThatTakeMoreThanHalfOfTheStoreAreFoundAgain(t *testing.T) {
+	js := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 7 << 30 }).JetStream(t)
+	bucket := jetstream.KeyValueConfig{Bucket: "B", MaxBytes: 2 << 30}
+	for start := range 2 {
+		if _, err := Ensure(t.Context(), js, DefaultConfig()); err != nil {
+			t.Errorf("start %d: %v", start, err)
+		}
+		if _, err := natsconn.EnsureKeyValue(t.Context(), js, bucket); err != nil {
+			t.Errorf("start %d: %v", start, err)
+		}
+	}
+	if _, err := natsconn.EnsureStream(t.Context(), js, jetstream.StreamConfig{Name: "S", MaxBytes: 2 << 30}); err == nil || !strings.Contains(err.Error(), "insufficient storage") {
+		t.Errorf("for a stream without room the error is %v", err)
+	}
+	bucket.Bucket = "C"
+	if _, err := natsconn.EnsureKeyValue(t.Context(), js, bucket); err == nil || !strings.Contains(err.Error(), "insufficient storage") {
+		t.Errorf("for a bucket without room the error is %v", err)
+	}
+}
+
 func TestTheConsumerOfAnOlderBuildBecomesTheOnlyShard(t *testing.T) {
 	js := natstest.Start(t).JetStream(t)
 	s := ensure(t, js, small())
