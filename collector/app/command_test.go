@@ -45,6 +45,7 @@ func TestConfiguration(t *testing.T) {
 		"an age above the retention is refused":            {"ingest:\n  max_age: 192h\nstore:\n  retention_days:\n    flows: 8\n", "store.retention_days.coverage"},
 		"a retention that is not ours is free":             {"ingest:\n  max_age: 192h\nstore:\n  retention_days: {flows: 0, coverage: 0, runs: 0}\n", ""},
 		"a short memory of runs is refused":                {"store:\n  retention_days: {runs: 6}\n", "store.retention_days.runs"},
+		"fewer hours than minutes are refused":             {"store:\n  retention_days: {flows_1m: 91}\n", "store.retention_days.flows_1h"},
 		"an endless retention is refused":                  {"store:\n  retention_days: {reports: 21901}\n", "store.retention_days.reports"},
 		"a retention of sixty years is free":               {"store:\n  retention_days: {reports: 21900}\n", ""},
 		"an unknown table is refused":                      {"store:\n  retention_days: {flow: 9}\n", "store.retention_days.flow"},

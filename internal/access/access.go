@@ -124,6 +124,8 @@ func readerSettings(scope Scope) []Setting {
 		{Name: "max_temporary_data_on_disk_size_for_user", Value: "10737418240"}, // what spills
 		{Name: "max_concurrent_queries_for_user", Value: "10"},
 		{Name: "distributed_product_mode", Value: "global"}, // a join or IN of two tables asks every shard, and means the same as on one server
+		// What a view is told as now() comes to it as text in this time zone, and views read it as UTC.
+		{Name: "session_timezone", Value: "UTC", Changeable: true},
 		{Name: "max_threads", Min: "1", Max: "64", Changeable: true},
 		{Name: "max_block_size", Min: "1", Max: "65409", Changeable: true},
 	}
@@ -138,7 +140,7 @@ func readerSettings(scope Scope) []Setting {
 	for _, name := range []string{
 		// How a result is cut and written. Drivers set these by themselves.
 		"result_overflow_mode", "read_overflow_mode", "timeout_overflow_mode", "limit", "offset", "extremes",
-		"session_timezone", "date_time_output_format", "join_use_nulls", "final", "log_comment",
+		"date_time_output_format", "join_use_nulls", "final", "log_comment",
 		"output_format_json_quote_64bit_integers", "output_format_json_quote_denormals", "output_format_json_named_tuples_as_objects",
 		"output_format_json_array_of_rows", "output_format_csv_crlf_end_of_line", "output_format_pretty_max_rows",
 		"output_format_pretty_row_numbers", "output_format_pretty_color", "output_format_parquet_compression_method",

@@ -104,6 +104,9 @@ func (c Config) Validate(oldest time.Duration) error {
 	if days.Runs > 0 && (days.Coverage == 0 || days.Runs < days.Coverage) {
 		return fmt.Errorf("store.retention_days.runs: must be at least that of coverage, or 0 where that is 0: without its row in runs, a batch that comes again is stored twice")
 	}
+	if days.Flows1h > 0 && (days.Flows1m == 0 || days.Flows1h < days.Flows1m) {
+		return fmt.Errorf("store.retention_days.flows_1h: must be at least that of flows_1m, or 0 where that is 0: peers_of reads whole hours there and the rest in flows_1m")
+	}
 	for i, index := range c.Indices {
 		key := fmt.Sprintf("store.indices[%d]", i)
 		switch {
