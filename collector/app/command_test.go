@@ -106,6 +106,7 @@ func TestADumpedConfigurationLoadsAndHidesThePassword(t *testing.T) {
 }
 
 func (b *bed) environ() {
+	b.t.Setenv("EBBWATCH_LISTEN", "")
 	b.t.Setenv("EBBWATCH_NATS_URL", b.nats.URL)
 	b.t.Setenv("EBBWATCH_CLICKHOUSE_ADDRESS", b.cfg.ClickHouse.Address)
 	b.t.Setenv("EBBWATCH_CLICKHOUSE_DATABASE", b.db)
