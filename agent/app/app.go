@@ -90,6 +90,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, owners.Close()) }()
 	losses := trace.Open(a.log)
 	defer func() { err = errors.Join(err, losses.Close()) }()
+	interfaces.Losses = losses
 	flowbpf.RegisterFeatures(reg, slices.Concat(owners.Features(), losses.Features())...)
 	table := conn.NewTable(a.cfg.Conversations, interfaces)
 	annotator := annotate.New(annotate.Sources{Hints: datapath, Owners: owners, Losses: losses, Conversations: table}, reg, a.log)

@@ -54,6 +54,12 @@ type Probe struct {
 	// Container names the container of a process, "" for none. Set it before Run;
 	// it may be nil.
 	Container func(pid int) string
+	// Losses is told which other network namespaces are looked at, by their cookies,
+	// so that what is lost in them is told. Set it before Run; it may be nil.
+	Losses interface {
+		Watch(cookie uint64) error
+		Unwatch(cookie uint64) error
+	}
 
 	cfg      Config
 	datapath Attacher

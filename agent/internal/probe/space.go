@@ -31,6 +31,7 @@ type space struct {
 	ids     map[int]uint32 // what its ids of other namespaces mean
 	learned int            // the generation of namespaces that ids is about
 	err     error          // why it cannot be entered
+	watched uint64         // the cookie that Losses was told, 0 for none
 }
 
 // enter calls f on a thread that is in the namespace, and waits for it. It

@@ -72,15 +72,35 @@ func (p *Probe) look() int {
 				p.told[s.number] = true
 				p.log.Warn("network namespace cannot be watched", "netns", s.name, "error", s.err)
 			}
+			continue
 		}
+		p.watchLosses(s)
 	}
 	p.looked = time.Now()
 	p.lookTook = p.looked.Sub(begin)
 	return refused
 }
 
+// watchLosses has losses in the namespace told, whichever end of its pairs is watched.
+func (p *Probe) watchLosses(s *space) {
+	if p.Losses == nil || s.watched != 0 {
+		return
+	}
+	if err := p.Losses.Watch(s.cookie); err != nil {
+		p.log.Warn("losses in a network namespace are not told", "netns", s.name, "error", err)
+		return
+	}
+	s.watched = s.cookie
+}
+
 // leave lets go of a namespace that is gone.
 func (p *Probe) leave(s *space) {
+	if s.watched != 0 {
+		if err := p.Losses.Unwatch(s.watched); err != nil {
+			p.log.Warn("losses in a network namespace are still told", "netns", s.name, "error", err)
+		}
+		s.watched = 0
+	}
 	if err := p.datapath.Forget(s.number); err != nil {
 		p.log.Warn("network namespace cannot be left", "netns", s.name, "error", err)
 	}

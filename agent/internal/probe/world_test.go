@@ -265,6 +265,8 @@ func TestNamespacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		return
 	}
 	p, h, _ := everywhere(t, Config{Include: []string{"veth*", "eth*"}})
+	losses := &watchedLosses{cookies: make(map[uint64]bool)}
+	p.Losses = losses
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -278,7 +280,7 @@ func TestNamespacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		if i%10 == 0 {
 			eventually(t, "all are watched, by their names", func() bool {
 				watched := h.watched(p)
-				return strings.Count(watched, " ") == 9 && !strings.Contains(watched, "=")
+				return strings.Count(watched, " ") == 9 && !strings.Contains(watched, "=") && losses.count() == 5
 			})
 		}
 		for k := range 5 {
@@ -298,7 +300,7 @@ func TestNamespacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		round(i)
 	}
 	eventually(t, "nothing is watched", clean)
-	eventually(t, "no namespace is known", func() bool { return testutil.ToFloat64(p.metrics.namespaces) == 0 })
+	eventually(t, "no namespace is known", func() bool { return testutil.ToFloat64(p.metrics.namespaces) == 0 && losses.count() == 0 })
 	p.Drained()
 	p.Drained()
 	p.Drained()
@@ -317,6 +319,32 @@ func TestNamespacesThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		t.Errorf("namespaces are kept: %v", p.world.spaces)
 	}
 	must(t, p.Close())
+}
+
+// watchedLosses is in place of the kernel's list of namespaces whose losses are told.
+type watchedLosses struct {
+	mu      sync.Mutex
+	cookies map[uint64]bool
+}
+
+func (w *watchedLosses) Watch(cookie uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cookies[cookie] = true
+	return nil
+}
+
+func (w *watchedLosses) Unwatch(cookie uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.cookies, cookie)
+	return nil
+}
+
+func (w *watchedLosses) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.cookies)
 }
 
 func TestNamespacesBeyondTheLimitAreCounted(t *testing.T) {

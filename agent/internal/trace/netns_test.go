@@ -31,14 +31,18 @@ func TestLossesOfOtherNetworkNamespacesAreTheirOwn(t *testing.T) {
 	if n := lost(nil, 0); n != 0 {
 		t.Errorf("%d drops in a namespace that is not watched", n)
 	}
-	if n := lost(w.tr.Watch, 5); n != 5 {
+	if n := lost(w.tr.watchOwn, 5); n != 5 {
 		t.Errorf("%d drops in a namespace that is watched, want 5", n)
 	}
 	if n := lost(func() error {
-		if err := w.tr.Watch(); err != nil {
+		if err := w.tr.watchOwn(); err != nil {
 			return err
 		}
-		return w.tr.Unwatch()
+		cookie, err := netCookie()
+		if err != nil {
+			return err
+		}
+		return w.tr.Unwatch(cookie)
 	}, 0); n != 0 {
 		t.Errorf("%d drops in a namespace that is no longer watched", n)
 	}

@@ -125,29 +125,25 @@ func Probe(privileged bool) []flowbpf.Feature {
 	return t.features
 }
 
-// Watch counts what happens in another network namespace, too: that of the
-// calling thread. Unwatch no longer does.
-func (t *Tracer) Watch() error { return t.watch(true) }
-
-// Unwatch is the reverse of Watch.
-func (t *Tracer) Unwatch() error { return t.watch(false) }
-
-func (t *Tracer) watch(yes bool) error {
+// Watch counts what happens in another network namespace, too: that with the
+// cookie (SO_NETNS_COOKIE). Unwatch no longer does. Both may be called concurrently.
+func (t *Tracer) Watch(cookie uint64) error {
 	if t.maps == nil {
 		return nil
 	}
-	cookie, err := netCookie()
-	if err != nil {
-		return fmt.Errorf("identify network namespace: %w", err)
-	}
-	nets := t.maps.Maps[objects.TraceMapEbbLossNets]
-	if yes {
-		err = nets.Put(cookie, uint8(1))
-	} else if err = nets.Delete(cookie); errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil
-	}
-	if err != nil {
+	if err := t.maps.Maps[objects.TraceMapEbbLossNets].Put(cookie, uint8(1)); err != nil {
 		return fmt.Errorf("watch network namespace: %w", err)
+	}
+	return nil
+}
+
+// Unwatch is the reverse of Watch.
+func (t *Tracer) Unwatch(cookie uint64) error {
+	if t.maps == nil {
+		return nil
+	}
+	if err := t.maps.Maps[objects.TraceMapEbbLossNets].Delete(cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("no longer watch network namespace: %w", err)
 	}
 	return nil
 }
@@ -170,7 +166,7 @@ func (t *Tracer) open(noReasons error) (drops, retransmits error) {
 		err = t.load(spec)
 	}
 	if err == nil {
-		err = t.Watch()
+		err = t.watchOwn()
 	}
 	if err != nil {
 		return err, err
@@ -180,6 +176,15 @@ func (t *Tracer) open(noReasons error) (drops, retransmits error) {
 	}
 	retransmits = errors.Join(t.attach(objects.TraceProgEbbRetransmit), t.attach(objects.TraceProgEbbRetransmitSynack))
 	return drops, retransmits
+}
+
+// watchOwn watches the calling thread's network namespace.
+func (t *Tracer) watchOwn() error {
+	cookie, err := netCookie()
+	if err != nil {
+		return fmt.Errorf("identify network namespace: %w", err)
+	}
+	return t.Watch(cookie)
 }
 
 // load makes the maps, without programs.
