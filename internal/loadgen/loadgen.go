@@ -208,7 +208,7 @@ func (s *sender) settle(ctx context.Context, most int) error {
 		s.waiting--
 		select {
 		case <-future.Ok():
-		case <-future.Err():
+		case <-future.Err(): //nolint:errcheck // whatever it is, the batch is sent again
 			s.resent++
 			time.Sleep(time.Millisecond) // the stream may be away, or not be there yet
 			if err := s.publish(ctx, future.Msg()); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -92,7 +91,7 @@ func playFleet(ctx context.Context, dir string, n int, duration time.Duration, v
 	defer stop()
 	engine := ch.CPUSeconds()
 	go func() { watched <- watchLag(watchCtx, ch, database, n, duration, &progress) }()
-	sent, err := loadgen.Run(ctx, cfg, slog.New(slog.NewTextHandler(io.Discard, nil)), &progress)
+	sent, err := loadgen.Run(ctx, cfg, slog.New(slog.DiscardHandler), &progress)
 	stop()
 	if err != nil {
 		return fmt.Errorf("send: %w", err)

@@ -193,7 +193,7 @@ func (e *Enricher) look(ctx context.Context, f *file) bool {
 			if f.known {
 				kept = "what it said before stays"
 			}
-			e.log.Error("cannot use a file for enrichment; "+kept, "file", f.path, "error", err)
+			e.log.Error("cannot use a file for enrichment", "until_then", kept, "file", f.path, "error", err)
 		}
 		return false
 	}

@@ -114,7 +114,7 @@ func TestFilesMayComeChangeBreakAndGo(t *testing.T) {
 	if n := testutil.ToFloat64(b.metrics.failed.WithLabelValues(b.mmdb)); n != 2 {
 		t.Errorf("failures are %v, want 2", n)
 	}
-	if !strings.Contains(b.log.String(), "level=ERROR msg=\"cannot use a file for enrichment; what it said before stays\"") {
+	if !strings.Contains(b.log.String(), "level=ERROR msg=\"cannot use a file for enrichment\" until_then=\"what it said before stays\"") {
 		t.Errorf("the log says\n%s", &b.log)
 	}
 

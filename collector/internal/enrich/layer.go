@@ -142,7 +142,7 @@ func overlay(a, b []point, join func(a, b uint32) uint32) []point {
 	var p point
 	var x, y uint32
 	for len(a) > 0 || len(b) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(b) == 0:
 			order = -1

@@ -3,7 +3,6 @@ package enrich
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -219,7 +218,7 @@ func FuzzReadMMDB(f *testing.F) {
 				t.Fatalf("%s is in country %q", a, c)
 			}
 			if name := table.Organisation(got.ASN); len(name) > maxName {
-				t.Fatal(fmt.Sprintf("a name of %d bytes", len(name)))
+				t.Fatalf("a name of %d bytes", len(name))
 			}
 		}
 	})

@@ -9,8 +9,8 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// noMacro is ClickHouse's error code for a macro that the server does not have.
-const noMacro = proto.Error(139)
+// errNoMacro is ClickHouse's error code for a macro that the server does not have.
+const errNoMacro = proto.Error(139)
 
 // Identity returns which store w inserts into: the shard that the server says it is
 // of, with its replicas, or else the server itself. Only there it is known that an
@@ -32,7 +32,7 @@ func (w *Writer) Identity(ctx context.Context) (string, error) {
 		return answer.First(), nil
 	}
 	name, err := ask("'shard ' || getMacro('shard') || ', database ' || currentDatabase()")
-	if ch.IsErr(err, noMacro) {
+	if ch.IsErr(err, errNoMacro) {
 		name, err = ask("'server ' || toString(serverUUID()) || ', database ' || currentDatabase()")
 	}
 	return name, err
