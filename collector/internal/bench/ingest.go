@@ -110,7 +110,7 @@ func (r *round) fill(ctx context.Context, url string) error {
 		return err
 	}
 	for _, m := range r.messages {
-		if _, err := js.PublishAsync(m.subject, m.data, jetstream.WithMsgID(m.id)); err != nil {
+		if _, err := js.PublishAsync(m.subject, m.data, jetstream.WithMsgID(m.id), jetstream.WithStallWait(time.Minute)); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	only := flag.String("only", "", "measure only what has a name with this `prefix`")
-	flows := flag.Int("flows", 4_000_000, "flow records of one round of ingestion")
+	flows := flag.Int("flows", 12_000_000, "flow records of one round of ingestion: fewer end before merges catch up, and flatter")
 	rounds := flag.Int("rounds", 3, "rounds of ingestion")
 	played := flag.Duration("played", 20*time.Second, "`time` for which each fleet is played")
 	importBytes := flag.Int64("import-bytes", 100<<20, "`size` of the log that is imported")
