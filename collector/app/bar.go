@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/importer"
+	"github.com/ebbwatch/ebbwatch/internal/cli"
 )
 
 // The time between two states of the bar, on a terminal and elsewhere.
@@ -52,7 +53,7 @@ func (b *bar) show(p importer.Progress) {
 		return
 	}
 	b.shown = now
-	text := fmt.Sprintf("looking through file %d of %d, %s: %d records", p.Index+1, p.Of, filepath.Base(p.File), p.Done)
+	text := fmt.Sprintf("looking through file %d of %d, %s: %d records", p.Index+1, p.Of, cli.Visible(filepath.Base(p.File)), p.Done)
 	if !p.Survey {
 		text = b.storing(p, now)
 	}

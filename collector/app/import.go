@@ -30,7 +30,7 @@ import (
 // format is a kind of foreign files.
 type format struct {
 	name, short, long string
-	open              func(paths []string) (importer.Source, error)
+	open              func(ctx context.Context, paths []string) (importer.Source, error)
 }
 
 // formats lists what can be imported.
@@ -38,22 +38,26 @@ var formats = []format{
 	{
 		"zeek", "Import Zeek's logs: flows from conn.log, and what dns.log, ssl.log and http.log tell of them",
 		"Folders are searched for logs, in Zeek's own format or as JSON lines, also compressed by gzip.\nName the folder and not conn.log alone, so that the other logs are found.",
-		func(paths []string) (importer.Source, error) { return source(zeek.New(paths)) },
+		func(ctx context.Context, paths []string) (importer.Source, error) {
+			return source(zeek.New(ctx, paths))
+		},
 	},
 	{
 		"csv", "Import CSV files whose header names columns of table flows",
 		"start, src_ip and dst_ip must be there. Times are RFC 3339, or as ClickHouse writes them in UTC. Files may be compressed by gzip.",
-		func(paths []string) (importer.Source, error) { return source(columns.NewCSV(paths)) },
+		func(_ context.Context, paths []string) (importer.Source, error) { return source(columns.NewCSV(paths)) },
 	},
 	{
 		"json", "Import JSON lines whose keys are columns of table flows, as `agent replay --json` and exports write them",
 		"start, src_ip and dst_ip must be there. Files may be compressed by gzip.",
-		func(paths []string) (importer.Source, error) { return source(columns.NewJSON(paths)) },
+		func(_ context.Context, paths []string) (importer.Source, error) {
+			return source(columns.NewJSON(paths))
+		},
 	},
 	{
 		"nfcapd", "Import files of nfcapd (NetFlow, IPFIX, sFlow) through the program nfdump",
 		"In folders, files whose name begins with nfcapd. are read. The program nfdump must be installed (apt-get install nfdump).",
-		func(paths []string) (importer.Source, error) { return source(nfdump.New(paths)) },
+		func(_ context.Context, paths []string) (importer.Source, error) { return source(nfdump.New(paths)) },
 	},
 }
 
@@ -148,7 +152,10 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	if err != nil {
 		return err
 	}
-	src, err := f.open(paths)
+	src, err := f.open(ctx, paths)
+	if ctx.Err() != nil {
+		return importer.ErrInterrupted
+	}
 	if err != nil {
 		return err
 	}
@@ -159,7 +166,7 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	if flags.rejects != "" {
-		file, err := os.Create(flags.rejects)
+		file, err := openRejects(flags.rejects, paths)
 		if err != nil {
 			return fmt.Errorf("--rejects: %w", err)
 		}
@@ -185,6 +192,27 @@ func runImport(ctx context.Context, f format, paths []string, flags importFlags,
 	return errors.Join(tell(out, sum), err)
 }
 
+// openRejects opens the file for rejected lines at its end: an import that goes on
+// adds to what it has written. It may not be one of those that are imported.
+func openRejects(name string, paths []string) (*os.File, error) {
+	if info, err := os.Stat(name); err == nil {
+		found, err := importer.Walk(paths)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if other, err := os.Stat(f.Path); err == nil && os.SameFile(info, other) {
+				return nil, fmt.Errorf("%s is among what is to be imported: choose another file", name)
+			}
+		}
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	return file, nil
+}
+
 // tell prints a summary for people. Nothing is printed of an import that did not begin.
 func tell(out io.Writer, s *importer.Summary) error {
 	if len(s.Files) == 0 {
@@ -197,17 +225,17 @@ func tell(out io.Writer, s *importer.Summary) error {
 		if f.Imported != nil {
 			note = "imported already, on " + f.Imported.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%d records\t%s\n", f.File, f.Records, note)
+		fmt.Fprintf(t, "%s\t%d records\t%s\n", cli.Visible(f.File), f.Records, note)
 	}
 	for _, l := range s.LeftOut {
-		fmt.Fprintf(t, "%s\t\tnot read: %s\n", l.File, l.Why)
+		fmt.Fprintf(t, "%s\t\tnot read: %s\n", cli.Visible(l.File), cli.Visible(l.Why))
 	}
 	_ = t.Flush() // into memory
 	for _, reason := range slices.Sorted(maps.Keys(s.Rejected)) {
 		fmt.Fprintf(&b, "rejected: %d (%s)\n", s.Rejected[reason], reason)
 	}
 	for _, e := range s.Examples {
-		fmt.Fprintf(&b, "  %s:%d: %s: %s\n", e.File, e.Line, e.Reason, e.Detail)
+		fmt.Fprintf(&b, "  %s:%d: %s: %s\n", cli.Visible(e.File), e.Line, e.Reason, cli.Visible(e.Detail))
 	}
 	if h := s.Hints; h != nil && h.Read+h.Rejected > 0 {
 		fmt.Fprintf(&b, "hints of dns, ssl and http: %d read, %d records got one, %d are later ones of the same conversation, %d are of no record here, %d lines rejected\n",

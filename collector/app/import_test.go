@@ -103,6 +103,9 @@ func TestImport(t *testing.T) {
 		"every format of an export is read back as the same rows":             exported,
 		"a file that expands to hundreds of megabytes takes few":              importBomb,
 		"a block that nobody remembers is asked for":                          importForgotten,
+		"a block of many names is stored":                                     importManyNames,
+		"the same content twice is stored once":                               importSameContent,
+		"rejected lines go into no file that is imported":                     importRejects,
 		"an import is enriched":                                               importEnriched,
 		"old records are refused, moved, left out or kept":                    importOld,
 		"a file that has changed is refused":                                  importChanged,
@@ -174,7 +177,7 @@ func importExport(s *store) {
 
 // importer returns what the command makes, with blocks of 1000 records.
 func (s *store) importer(path string) (*importer.Importer, *sink.Writer) {
-	src, err := formats[1].open([]string{path})
+	src, err := formats[1].open(s.Context(), []string{path})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -419,4 +422,91 @@ func importSharedData(s *store) {
 	s.query("OPTIMIZE TABLE DB.flows FINAL SETTINGS optimize_skip_merged_partitions = 0")
 	s.Logf("bytes a flow, by column:\n%s", s.query("SELECT column, round(sum(column_bytes_on_disk) / any(total), 3) AS b FROM system.parts_columns, (SELECT count() AS total FROM DB.flows) AS t WHERE database = '"+s.cfg.ClickHouse.Database+"' AND table = 'flows' AND active GROUP BY column HAVING b >= 0.02 ORDER BY b DESC"))
 	s.Logf("stored_bytes_per_flow: %s", s.query("SELECT round(sum(data_compressed_bytes) / sum(rows), 2), round(sum(bytes_on_disk) / sum(rows), 2), sum(rows), count() FROM system.parts WHERE database = '"+s.cfg.ClickHouse.Database+"' AND table = 'flows' AND active"))
+}
+
+// More names than a block may have, in fewer records than one has otherwise.
+func importManyNames(s *store) {
+	var b strings.Builder
+	b.WriteString("start,src_ip,dst_ip,server_name,src_process,dst_process\n")
+	now := time.Now().UTC().Add(-time.Hour)
+	const n = 30_000
+	for i := range n {
+		fmt.Fprintf(&b, "%s,10.0.0.1,10.0.0.2,a%d,b%d,c%d\n", now.Format(time.RFC3339), i, i, i)
+	}
+	path := filepath.Join(s.TempDir(), "names.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	for round, want := range []uint64{n, 0} {
+		if sum := s.must("csv", path); sum.Rows != want || len(sum.Rejected) > 0 {
+			s.Errorf("time %d: %+v", round+1, sum)
+		}
+	}
+	s.want("SELECT count(), uniqExact(server_name), uniqExact(src_process), uniqExact(dst_process) FROM DB.flows", "30000\t30000\t30000\t30000")
+	s.want("SELECT blocks FROM DB.imports FINAL", "2")
+}
+
+func importSameContent(s *store) {
+	path := s.lines(10)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	other := filepath.Join(filepath.Dir(path), "copy.csv")
+	if err := os.WriteFile(other, data, 0o600); err != nil {
+		s.Fatal(err)
+	}
+	for round, want := range []uint64{10, 0} {
+		sum := s.must("csv", path, other)
+		if sum.Rows != want || len(sum.Files) != 1 || len(sum.LeftOut) != 1 || sum.LeftOut[0].File != other {
+			s.Errorf("time %d: %+v", round+1, sum)
+		}
+	}
+	s.want("SELECT count() FROM DB.flows", "10")
+}
+
+func importRejects(s *store) {
+	path := s.lines(10)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	link := filepath.Join(s.TempDir(), "link")
+	if err := os.Link(path, link); err != nil {
+		s.Fatal(err)
+	}
+	for _, rejects := range []string{path, link} {
+		if _, err := s.run("csv", filepath.Dir(path), "--rejects", rejects); err == nil || !strings.Contains(err.Error(), "choose another file") {
+			s.Errorf("error is %v", err)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		s.Errorf("the file has %d bytes now, of %d, %v", len(after), len(before), err)
+	}
+	bad := filepath.Join(s.TempDir(), "bad.csv")
+	if err := os.WriteFile(bad, []byte("start,src_ip,dst_ip\nx\n"), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	rejects := filepath.Join(s.TempDir(), "rejects")
+	for range 2 { // the second adds to what the first wrote
+		s.must("csv", bad, "--rejects", rejects, "--again")
+	}
+	if data, err := os.ReadFile(rejects); err != nil || strings.Count(string(data), "wrong number of fields") != 2 {
+		s.Errorf("rejects are %q, %v", data, err)
+	}
+}
+
+func TestASummaryDoesNothingToATerminal(t *testing.T) {
+	var out bytes.Buffer
+	evil := "\x1b]0;owned\a"
+	sum := importer.Summary{
+		Files: []importer.FileSummary{{File: evil}}, LeftOut: []importer.LeftOut{{File: evil, Why: evil}},
+		Examples: []importer.Example{{File: evil, Detail: evil}}, Rejected: map[string]uint64{},
+	}
+	if err := tell(&out, &sum); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); strings.ContainsAny(text, "\x1b\a") || strings.Count(text, `\x1b]0;owned\a`) != 5 {
+		t.Errorf("the summary is %q", text)
+	}
 }

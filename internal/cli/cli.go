@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -130,12 +132,29 @@ func Main(root *cobra.Command) int {
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		if exit.Err != nil {
-			fmt.Fprintln(os.Stderr, "error:", exit.Err)
+			fmt.Fprintln(os.Stderr, "error:", Visible(exit.Err.Error()))
 		}
 		return exit.Code
 	}
-	fmt.Fprintln(os.Stderr, "error:", err)
+	fmt.Fprintln(os.Stderr, "error:", Visible(err.Error()))
 	return 1
+}
+
+// Visible returns s for a terminal: what does not print, but ends of lines, is
+// escaped as in Go. Names of files, and what is in them, are others' words.
+func Visible(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == '\n' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+			b.WriteString(s[:size])
+		} else {
+			quoted := strconv.Quote(s[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 // refuseUnknown makes a command that only has subcommands refuse a word that is

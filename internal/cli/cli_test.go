@@ -158,3 +158,18 @@ func TestSignalsDrain(t *testing.T) {
 		})
 	}
 }
+
+func TestOthersWordsDoNothingToATerminal(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain, with ünïcode":        "plain, with ünïcode",
+		"two\nlines":                 "two\nlines",
+		"\x1b[2J\x1b]0;title\a":      `\x1b[2J\x1b]0;title\a`,
+		"right \u202e to left":       `right \u202e to left`,
+		"no UTF-8: \xff, \ufffd, \r": `no UTF-8: \xff, ` + "\ufffd" + `, \r`,
+		"\u009b31m C1":               `\u009b31m C1`,
+	} {
+		if got := cli.Visible(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}

@@ -31,12 +31,7 @@ func Digest(ctx context.Context, path string) (string, int64, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return f.Read(p)
-	}))
+	n, err := io.Copy(h, until(ctx, f))
 	if err != nil {
 		return "", 0, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -47,22 +42,37 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+// until returns what reads from r until ctx ends.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
+
 // Lines reads the lines of a text, which may be compressed by gzip. Its memory
 // does not grow with the text, nor with what a compressed one expands to.
 type Lines struct {
-	file   io.Closer
-	reader *bufio.Reader
-	line   []byte
-	number int64
+	file       io.Closer
+	reader     *bufio.Reader
+	compressed bool
+	line       []byte
+	number     int64
 }
 
-// OpenLines opens a file.
-func OpenLines(path string) (*Lines, error) {
+// OpenLines opens a file, which is read until ctx ends: a line need not have an
+// end, nor be one of those that a caller sees.
+func OpenLines(ctx context.Context, path string) (*Lines, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	l, err := NewLines(f)
+	l, err := NewLines(struct {
+		io.Reader
+		io.Closer
+	}{until(ctx, f), f})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -72,20 +82,66 @@ func OpenLines(path string) (*Lines, error) {
 // NewLines reads the lines of text, which Close closes.
 func NewLines(text io.ReadCloser) (*Lines, error) {
 	l := &Lines{file: text, reader: bufio.NewReaderSize(text, 1<<16)}
-	if magic, err := l.reader.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
+	if isGzip, err := l.begins("\x1f\x8b"); err != nil {
+		return nil, err
+	} else if isGzip {
 		z, err := gzip.NewReader(l.reader)
 		if err != nil {
-			return nil, fmt.Errorf("read gzip: %w", err)
+			return nil, damaged(1, err)
 		}
-		l.reader = bufio.NewReaderSize(z, 1<<16)
+		l.compressed, l.reader = true, bufio.NewReaderSize(z, 1<<16)
+	}
+	if marked, err := l.begins(byteOrderMark); err != nil {
+		return nil, err
+	} else if marked {
+		_, _ = l.reader.Discard(len(byteOrderMark)) // they are there
 	}
 	return l, nil
+}
+
+// byteOrderMark is what some editors and spreadsheets write before UTF-8.
+const byteOrderMark = "\ufeff"
+
+func (l *Lines) begins(with string) (bool, error) {
+	head, err := l.reader.Peek(len(with))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, damaged(1, err)
+	}
+	return string(head) == with, nil
+}
+
+func damaged(line int64, err error) error {
+	return fmt.Errorf("line %d: %w: the file is damaged or cut off", line, err)
 }
 
 // Peek returns up to n bytes of what comes next, at most 64 KiB.
 func (l *Lines) Peek(n int) []byte {
 	b, _ := l.reader.Peek(n) // an error shows again in Next
 	return b
+}
+
+// CheckWhole reports that a file is damaged or cut off, if its form tells: if it
+// is compressed.
+func CheckWhole(ctx context.Context, path string) error {
+	l, err := OpenLines(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if !l.compressed {
+		return nil
+	}
+	for err == nil {
+		_, err = l.Next()
+		var reject *RejectError
+		if errors.As(err, &reject) {
+			err = nil
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // Next returns the next line without its end, valid until the next call. It
@@ -110,7 +166,7 @@ func (l *Lines) Next() ([]byte, error) {
 	}
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("line %d: %w: the file is damaged or cut off", l.number, err)
+		return nil, damaged(l.number, err)
 	case tooLong:
 		return nil, &RejectError{Line: l.number, Reason: ReasonLong, Detail: fmt.Sprintf("more than %d bytes", MaxLine), Text: l.line}
 	case len(l.line) == 0:
@@ -141,7 +197,14 @@ func LooksLike(head []byte) string {
 		{"\x1f\x8b", "compressed by gzip twice: unpack it once"},
 		{"PAR1", "a Parquet file: write it as CSV or JSON lines first"},
 		{"\x7fELF", "a program"},
+		{"\xff\xfe", "text in UTF-16: write it in UTF-8 first (iconv -f UTF-16 -t UTF-8)"},
+		{"\xfe\xff", "text in UTF-16: write it in UTF-8 first (iconv -f UTF-16 -t UTF-8)"},
 		{"#separator", "a Zeek log: import it by `import zeek`"},
+		{"ts,te,td,", "what nfdump printed: import the files of nfcapd themselves by `import nfcapd`"},
+		{"firstSeen,", "what nfdump printed: import the files of nfcapd themselves by `import nfcapd`"},
+		{"[", "a JSON array: write one object a line first (jq -c '.[]')"},
+		{"{\n", "JSON whose objects take several lines: write one object a line first (jq -c .)"},
+		{"{\r\n", "JSON whose objects take several lines: write one object a line first (jq -c .)"},
 		{"{", "JSON lines: import them by `import json` if their keys are the columns of table flows, or by `import zeek` if Zeek wrote them"},
 		{"<", "HTML or XML"},
 	} {
@@ -163,11 +226,13 @@ func LooksLike(head []byte) string {
 // Found is a path that Walk found.
 type Found struct {
 	Path  string
-	Named bool // by the user, and not found in a folder
+	Named bool   // by the user, and not found in a folder
+	Why   string // it is not to be read, "" if it is
 }
 
-// Walk returns the given files, and those in the given folders and below them,
-// in the order of their names. Links in folders are not followed.
+// Walk returns the given files, and what is in the given folders and below them,
+// in the order of their names. A folder that is given may be a link; links in
+// folders are not to be read, which may lead anywhere, and round in circles.
 func Walk(paths []string) ([]Found, error) {
 	var found []Found
 	for _, path := range paths {
@@ -182,9 +247,16 @@ func Walk(paths []string) ([]Found, error) {
 			found = append(found, Found{Path: path, Named: true})
 			continue
 		}
-		err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
+		// With the separator, a link is looked through.
+		err = filepath.WalkDir(path+string(filepath.Separator), func(p string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil || d.IsDir():
+			case d.Type().IsRegular():
 				found = append(found, Found{Path: p})
+			case d.Type() == fs.ModeSymlink:
+				found = append(found, Found{Path: p, Why: "is a link: name it, and not only its folder, to import what it points to"})
+			default:
+				found = append(found, Found{Path: p, Why: "is no regular file"})
 			}
 			return err
 		})

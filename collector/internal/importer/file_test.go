@@ -3,11 +3,19 @@ package importer
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/ebbwatch/ebbwatch"
 )
 
 func FuzzObject(f *testing.F) {
@@ -85,5 +93,87 @@ func TestABombTakesBoundedMemory(t *testing.T) {
 	}
 	if _, err := l.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestAFolderIsWalkedButNotItsLinks(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "folder")
+	err := errors.Join(
+		os.Mkdir(folder, 0o700), os.WriteFile(filepath.Join(folder, "a.log"), nil, 0o600),
+		os.Symlink(".", filepath.Join(folder, "loop")), os.Symlink("/dev/zero", filepath.Join(folder, "zero.log")),
+		syscall.Mkfifo(filepath.Join(folder, "pipe"), 0o600), os.Symlink("folder", filepath.Join(dir, "link")), os.Mkdir(filepath.Join(dir, "empty"), 0o700),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, given := range []string{"folder", "link"} { // as Zeek's folder "current" is one
+		found, err := Walk([]string{filepath.Join(dir, given), filepath.Join(dir, "empty")})
+		var got []string
+		for _, f := range found {
+			got = append(got, filepath.Base(f.Path)+": "+f.Why)
+		}
+		want := []string{"a.log: ", "loop: is a link", "pipe: is no regular file", "zero.log: is a link"}
+		if err != nil || !slices.EqualFunc(got, want, strings.HasPrefix) {
+			t.Errorf("%s: %q, %v, want %q", given, got, err, want)
+		}
+	}
+	for _, name := range []string{"pipe", "zero.log"} {
+		if _, err := Walk([]string{filepath.Join(folder, name)}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s by its name: %v", name, err)
+		}
+	}
+}
+
+// A text without ends of lines, or with nothing else, is read no longer than is wanted.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bomb.gz")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := gzip.NewWriter(f)
+	chunk := make([]byte, 1<<20)
+	for range 200 { // more than 64 KiB of the file: see until
+		_, writeErr := z.Write(chunk)
+		err = errors.Join(err, writeErr)
+	}
+	if err := errors.Join(err, z.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := OpenLines(ctx, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cancel()
+	if _, err := l.Next(); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading on gives %v", err)
+	}
+	if err := CheckWhole(ctx, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("checking it gives %v", err)
+	}
+	if err := CheckWhole(t.Context(), path); err != nil {
+		t.Errorf("the whole file: %v", err)
+	}
+	if err := os.Truncate(path, 100_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckWhole(t.Context(), path); err == nil || !strings.Contains(err.Error(), "damaged or cut off") {
+		t.Errorf("half of the file: %v", err)
+	}
+}
+
+// A block counts all names that a record can have: their number is bounded.
+func TestABlockCountsAllNames(t *testing.T) {
+	n := 0
+	for a := range ebbwatch.Attributes {
+		if a.Text() {
+			n++
+		}
+	}
+	if n != namesPerRecord {
+		t.Errorf("a record has %d names, namesPerRecord is %d", n, namesPerRecord)
 	}
 }

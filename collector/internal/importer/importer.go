@@ -126,6 +126,9 @@ type Importer struct {
 // imports that broke off under another number would not be recognised.
 const BlockRows = 50_000
 
+// ErrInterrupted is the error of an import whose context ended.
+var ErrInterrupted = errors.New("interrupted; the same command goes on where this one ended")
+
 // ErrOld is wrapped by the refusal of records that the store would drop.
 var ErrOld = errors.New("older than what is kept")
 
@@ -140,13 +143,13 @@ func (m *Importer) Run(ctx context.Context) (*Summary, error) {
 	m.Source.Tell(s)
 	s.Seconds = m.Now().Sub(started).Seconds()
 	if ctx.Err() != nil {
-		err = errors.New("interrupted; the same command goes on where this one ended")
+		err = ErrInterrupted
 	}
 	return s, err
 }
 
 func (m *Importer) run(ctx context.Context, s *Summary) error {
-	files, err := m.survey(ctx)
+	files, err := m.survey(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -159,7 +162,7 @@ func (m *Importer) run(ctx context.Context, s *Summary) error {
 			total += f.records
 		}
 	}
-	for i, f := range files {
+	for n, f := range files {
 		at := len(s.Files)
 		s.Files = append(s.Files, FileSummary{File: f.path, State: "imported", Records: f.records})
 		told := &s.Files[at]
@@ -171,8 +174,8 @@ func (m *Importer) run(ctx context.Context, s *Summary) error {
 		case f.entry.Begun:
 			told.State = "continued"
 		}
-		err := m.load(ctx, i, f, s, func(n uint64) {
-			m.tell(Progress{File: f.path, Index: i, Of: len(files), Done: done + n, Total: total})
+		err := m.load(ctx, f, s, func(records uint64) {
+			m.tell(Progress{File: f.path, Index: n, Of: len(files), Done: done + records, Total: total})
 		})
 		told.Rows = f.stored
 		if err != nil {
@@ -192,6 +195,7 @@ func (m *Importer) tell(p Progress) {
 
 // file is one file of the source.
 type file struct {
+	index   int    // of the source
 	path    string // absolute
 	digest  string
 	size    int64
@@ -203,19 +207,25 @@ type file struct {
 	stored  uint64 // rows that this run stored
 }
 
-// survey reads all files once.
-func (m *Importer) survey(ctx context.Context) ([]*file, error) {
+// survey reads all files once. Of several with the same content it leaves out all but one.
+func (m *Importer) survey(ctx context.Context, s *Summary) ([]*file, error) {
 	paths := m.Source.Files()
 	files := make([]*file, 0, len(paths))
+	byDigest := make(map[string]string, len(paths))
 	for i, path := range paths {
 		absolute, err := filepath.Abs(path)
 		if err != nil {
 			return nil, fmt.Errorf("find %s: %w", path, err)
 		}
-		f := &file{path: absolute}
+		f := &file{index: i, path: absolute}
 		if f.digest, f.size, err = Digest(ctx, path); err != nil {
 			return nil, err
 		}
+		if same, ok := byDigest[f.digest]; ok {
+			s.LeftOut = append(s.LeftOut, LeftOut{File: path, Why: "has the same content as " + same})
+			continue
+		}
+		byDigest[f.digest] = path
 		err = m.each(ctx, i, true, func(flow *ebbwatch.Flow, reject *RejectError) error {
 			if reject != nil {
 				return nil // counted when it is stored

@@ -15,6 +15,8 @@ import (
 const (
 	blockDays  = 60
 	blockNames = 16 << 20 // bytes
+
+	namesPerRecord = 19
 )
 
 // block is what is stored by one insert. Its bounds depend on nothing but the
@@ -22,8 +24,9 @@ const (
 type block struct {
 	batch   ebbwatch.Batch
 	days    map[int64]struct{}
-	records uint64 // also those that are left out
-	names   int    // bytes of their names
+	records uint64              // also those that are left out
+	names   int                 // bytes of their names
+	strings map[string]struct{} // the names
 	first   time.Time
 	last    time.Time
 	end     time.Time
@@ -31,24 +34,28 @@ type block struct {
 
 func (b *block) full(f *ebbwatch.Flow, rows int) bool {
 	_, same := b.days[day(f.Start)]
-	return b.records >= uint64(rows) || !same && len(b.days) >= blockDays || b.names > blockNames
+	return b.records >= uint64(rows) || !same && len(b.days) >= blockDays || b.names > blockNames || len(b.strings) > ebbwatch.MaxBatchFlows-namesPerRecord
 }
 
 // take notes a record that belongs to the block, whether it is stored or not.
 func (b *block) take(f *ebbwatch.Flow) {
 	b.records++
 	b.days[day(f.Start)] = struct{}{}
-	for _, name := range [...]string{
-		f.Interface, f.Interfaces, f.NetNS, f.DropReason, f.Hint.ServerName, f.Hint.DNSType, f.Hint.TLSALPN, f.Hint.TLSJA4, f.Hint.HTTPMethod, f.Hint.QUICVersion,
+	for _, name := range [namesPerRecord]string{
+		f.Interface, f.Interfaces, f.NetNS, f.DropReason, f.Hint.ServerName, f.Hint.DNSType, f.Hint.DNSRcode, f.Hint.TLSALPN, f.Hint.TLSJA4, f.Hint.HTTPMethod, f.Hint.QUICVersion,
 		f.SrcOwner.Process, f.SrcOwner.Unit, f.SrcOwner.Container, f.SrcOwner.Pod, f.DstOwner.Process, f.DstOwner.Unit, f.DstOwner.Container, f.DstOwner.Pod,
 	} {
-		b.names += len(name)
+		if name != "" {
+			b.names += len(name)
+			b.strings[name] = struct{}{}
+		}
 	}
 }
 
 func (b *block) reset() {
 	b.batch.Reset()
 	clear(b.days)
+	clear(b.strings)
 	b.records, b.names = 0, 0
 	b.first, b.last, b.end = time.Time{}, time.Time{}, time.Time{}
 }
@@ -72,10 +79,10 @@ type loader struct {
 }
 
 // load stores the records of a file that are not stored yet.
-func (m *Importer) load(ctx context.Context, i int, f *file, s *Summary, progress func(records uint64)) error {
+func (m *Importer) load(ctx context.Context, f *file, s *Summary, progress func(records uint64)) error {
 	l := &loader{Importer: m, file: f, sum: s, columns: sink.NewBlock(), number: 1, future: m.Now().Add(24 * time.Hour)}
 	l.columns.Enrich(m.Enricher)
-	l.block.days = make(map[int64]struct{})
+	l.block.days, l.block.strings = make(map[int64]struct{}), make(map[string]struct{})
 	l.from, l.broken = f.entry.Blocks+1, f.entry.Begun
 	if m.Old == OldSkip {
 		var err error
@@ -89,7 +96,7 @@ func (m *Importer) load(ctx context.Context, i int, f *file, s *Summary, progres
 			return err
 		}
 	}
-	err := m.each(ctx, i, false, func(flow *ebbwatch.Flow, reject *RejectError) error {
+	err := m.each(ctx, f.index, false, func(flow *ebbwatch.Flow, reject *RejectError) error {
 		if reject != nil {
 			if l.number < l.from { // told when that block was stored
 				return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/datadir"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/port"
 	"github.com/ebbwatch/ebbwatch/internal/config"
 )
@@ -155,6 +156,39 @@ func TestCheckFindsPortsThatCannotBeHad(t *testing.T) {
 				}
 			}
 			c.command.SetArgs(append([]string{"--check"}, c.args...))
+			c.command.SilenceErrors, c.command.SilenceUsage = true, true
+			if err := c.command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAFolderOnWhichEbbwatchRunsIsNamed(t *testing.T) {
+	held, free := t.TempDir(), t.TempDir()
+	dir, err := datadir.Open(held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	file := filepath.Join(free, "flows.csv")
+	if err := os.WriteFile(file, []byte("start,src_ip,dst_ip\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process := "process " + strconv.Itoa(os.Getpid())
+	for _, c := range []struct {
+		name    string
+		command *cobra.Command
+		args    []string
+		want    string
+	}{
+		{"up --check beside it", upCommand(), []string{"--check", "--data", held}, "Ebbwatch itself runs on " + held + " as " + process},
+		{"engine --check beside it", engineCommand(), []string{"--check", "--data", held}, "Ebbwatch itself runs on " + held + " as " + process},
+		{"an import elsewhere", importCommand(), []string{"csv", "--data", free, file}, "no Ebbwatch runs on the data folder " + free},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("EBBWATCH_DATA_DIR", "/somewhere") // restored after the test, as what the flags set
+			c.command.SetArgs(c.args)
 			c.command.SilenceErrors, c.command.SilenceUsage = true, true
 			if err := c.command.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)

@@ -30,7 +30,7 @@ func engineCommand() *cobra.Command {
 			"ClickHouse settings of your own go into DATA/clickhouse.d/*.xml.",
 		Default: DefaultConfig,
 		Check: func(ctx context.Context, cfg Config) error {
-			return port.CheckAll(ctx, engine.New(cfg.ClickHouse, nil, nil).Ports())
+			return checkStart(ctx, cfg, engine.New(cfg.ClickHouse, nil, nil).Ports())
 		},
 		Run: func(ctx context.Context, cfg Config, log *slog.Logger) error {
 			if withStdin {

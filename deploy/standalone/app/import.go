@@ -1,6 +1,10 @@
 package app
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+
 	"github.com/spf13/cobra"
 
 	collector "github.com/ebbwatch/ebbwatch/collector/app"
@@ -14,6 +18,15 @@ import (
 // running `ebbwatch up`.
 func importCommand() *cobra.Command {
 	return collector.ImportCommand(DefaultConfig, func(cfg Config) (collector.Config, error) {
+		// Without the password of the one that runs, the import would not only fail: a wrong one ends the engine (SECURITY.md).
+		switch holder, err := datadir.Holder(cfg.DataDir); {
+		case errors.Is(err, fs.ErrPermission):
+			return cfg.Collector, fmt.Errorf("%w: run the import as the user of `ebbwatch up`", err)
+		case err != nil:
+			return cfg.Collector, err
+		case holder == "":
+			return cfg.Collector, fmt.Errorf("no Ebbwatch runs on the data folder %s: start `ebbwatch up` with it, or give the --data or -c of the one that runs", cfg.DataDir)
+		}
 		connectStore(&cfg, cfg.DataDir)
 		return cfg.Collector, nil
 	}, func(cmd *cobra.Command) { addFlags(cmd, true) })

@@ -24,7 +24,7 @@ func upCommand() *cobra.Command {
 			"and an analyzer with its page. All of it listens on loopback and keeps its data in one folder.\n" +
 			"Ctrl-C drains and stops everything; a second Ctrl-C ends at once.",
 		Default: DefaultConfig,
-		Check:   func(ctx context.Context, cfg Config) error { return port.CheckAll(ctx, ports(cfg)) },
+		Check:   func(ctx context.Context, cfg Config) error { return checkStart(ctx, cfg, ports(cfg)) },
 		Run:     Up,
 	}.Command()
 	// The terminal is for progress and for problems.
@@ -33,6 +33,18 @@ func upCommand() *cobra.Command {
 	_ = level.Value.Set(level.DefValue) // a string takes any value
 	addFlags(cmd, false)
 	return cmd
+}
+
+// checkStart reports what would keep a command from starting: that Ebbwatch runs
+// on the folder already, or that another process has a port.
+func checkStart(ctx context.Context, cfg Config, ports []port.Port) error {
+	switch holder, err := datadir.Holder(cfg.DataDir); {
+	case err != nil:
+		return err
+	case holder != "":
+		return fmt.Errorf("%w: Ebbwatch itself runs on %s as process %s, and has its ports. The configuration is valid", datadir.ErrInUse, cfg.DataDir, holder)
+	}
+	return port.CheckAll(ctx, ports)
 }
 
 // Up runs everything until ctx ends, and then stops it within ten seconds: the

@@ -4,6 +4,7 @@
 package columns
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +26,7 @@ import (
 const (
 	reasonFields = "wrong number of fields"
 	reasonSyntax = "syntax"
+	reasonQuoted = "within a quoted field of several lines"
 	reasonValue  = "value"
 	reasonKey    = "unknown column"
 	reasonMiss   = "a column is missing"
@@ -52,12 +55,7 @@ var ignored = []string{
 
 // lookup returns the setter of a column, nil if there is none.
 func lookup(name string) column {
-	switch name {
-	case "src":
-		name = "src_ip"
-	case "dst":
-		name = "dst_ip"
-	}
+	name = canonical(name)
 	if slices.Contains(ignored, name) {
 		return func(*row, string) error { return nil }
 	}
@@ -68,6 +66,17 @@ func lookup(name string) column {
 		return func(r *row, text string) error { return a.Set(&r.Flow, text) }
 	}
 	return nil
+}
+
+// canonical returns the name of a column in table flows.
+func canonical(name string) string {
+	switch name {
+	case "src":
+		return "src_ip"
+	case "dst":
+		return "dst_ip"
+	}
+	return name
 }
 
 // base are the columns that are no attributes, and those of attributes that are read in more forms.
@@ -181,6 +190,10 @@ func open(paths []string, isJSON bool, extension string) (*Source, error) {
 	}
 	s := &Source{json: isJSON}
 	for _, f := range found {
+		if f.Why != "" {
+			s.leftOut = append(s.leftOut, importer.LeftOut{File: f.Path, Why: f.Why})
+			continue
+		}
 		if !f.Named && !strings.Contains(filepath.Base(f.Path), extension) {
 			s.leftOut = append(s.leftOut, importer.LeftOut{File: f.Path, Why: "its name has no " + extension})
 			continue
@@ -200,8 +213,8 @@ func (s *Source) Files() []string { return s.paths }
 func (s *Source) Tell(sum *importer.Summary) { sum.LeftOut = append(sum.LeftOut, s.leftOut...) }
 
 // Open implements importer.Source.
-func (s *Source) Open(_ context.Context, i int, _ bool) (importer.Reader, error) {
-	l, err := importer.OpenLines(s.paths[i])
+func (s *Source) Open(ctx context.Context, i int, _ bool) (importer.Reader, error) {
+	l, err := importer.OpenLines(ctx, s.paths[i])
 	if err != nil {
 		return nil, err
 	}
@@ -224,6 +237,7 @@ type reader struct {
 	columns []column
 	names   []string
 	known   map[string]column // of the keys of JSON seen so far
+	quoted  int64             // the line of CSV whose last field goes on, 0 if none does
 }
 
 // Read implements importer.Reader.
@@ -257,17 +271,27 @@ func (r *reader) Close() error { return r.lines.Close() }
 
 // header reads the names of the columns.
 func (r *reader) header() error {
-	head := append([]byte(nil), r.lines.Peek(512)...)
-	line, err := r.lines.Next()
+	head := slices.Clone(r.lines.Peek(512))
+	var line []byte
+	var err error
+	for err == nil && len(line) == 0 {
+		line, err = r.lines.Next()
+	}
 	if errors.Is(err, io.EOF) {
 		return errors.New("is empty: the first line must name the columns")
 	}
 	if err != nil {
 		return err
 	}
-	names, err := fields(strings.TrimPrefix(string(line), "\ufeff"))
-	if err != nil || !slices.ContainsFunc(names, func(n string) bool { return lookup(n) != nil }) {
-		return fmt.Errorf("its first line names no column of table flows: it is %s", importer.LooksLike(head))
+	names, err := fields(string(line))
+	isMust := func(n string) bool { return slices.Contains(must, canonical(n)) }
+	if err != nil || !slices.ContainsFunc(names, isMust) {
+		for _, separator := range ";\t|" {
+			if slices.ContainsFunc(strings.Split(string(line), string(separator)), func(n string) bool { return isMust(strings.Trim(n, `" `)) }) {
+				return fmt.Errorf("its fields are separated by %q: write commas", separator)
+			}
+		}
+		return fmt.Errorf("its first line names none of %s: it is %s", strings.Join(must, ", "), importer.LooksLike(head))
 	}
 	var r0 row
 	for i, n := range names {
@@ -275,13 +299,11 @@ func (r *reader) header() error {
 		switch {
 		case set == nil:
 			return fmt.Errorf("column %q is none of table flows (docs/columns.md lists them): rename it or take it out", n)
-		case slices.Contains(names[:i], n):
-			return fmt.Errorf("column %q is there twice", n)
+		case slices.ContainsFunc(names[:i], func(m string) bool { return canonical(m) == canonical(n) }):
+			return fmt.Errorf("column %q is there twice", canonical(n))
 		}
-		for bit, m := range must {
-			if n == m || n == strings.TrimSuffix(m, "_ip") {
-				r0.seen |= 1 << bit
-			}
+		if bit := slices.Index(must, canonical(n)); bit >= 0 {
+			r0.seen |= 1 << bit
 		}
 		r.columns = append(r.columns, set)
 	}
@@ -302,7 +324,40 @@ func fields(line string) ([]string, error) {
 	return c.Read()
 }
 
+// goesOn reports whether the last field of a line of CSV is quoted and has no end
+// in it (RFC 4180, 2.6).
+func goesOn(line []byte) bool {
+	for {
+		if rest, quoted := bytes.CutPrefix(line, quote); quoted {
+			for quoted { // two quotes are one of the text
+				end := bytes.IndexByte(rest, '"')
+				if end < 0 {
+					return true
+				}
+				rest, quoted = bytes.CutPrefix(rest[end+1:], quote)
+			}
+			line = rest
+		}
+		_, after, more := bytes.Cut(line, comma)
+		if !more {
+			return false
+		}
+		line = after
+	}
+}
+
+var quote, comma = []byte{'"'}, []byte{','}
+
 func (r *reader) separated(line []byte, w *row) (string, error) {
+	if began := r.quoted; began > 0 { // no record of its own, whatever it looks like
+		if !goesOn(append(quote[:1:1], line...)) {
+			r.quoted = 0
+		}
+		return reasonQuoted, fmt.Errorf("it begins in line %d, and no column holds the end of a line", began)
+	}
+	if goesOn(line) {
+		r.quoted = r.lines.Number()
+	}
 	values, err := fields(string(line))
 	if err != nil {
 		return reasonSyntax, errors.New("quotes that do not match")
@@ -324,14 +379,14 @@ func (r *reader) separated(line []byte, w *row) (string, error) {
 // errNoRecord says that a line is not meant to be a record.
 var errNoRecord = errors.New("no record")
 
+// beginsWithObject matches what is not the first line of an object of several.
+var beginsWithObject = regexp.MustCompile(`^\{(?:[^\r\n]|$)`)
+
 func (r *reader) checkJSON() error {
 	r.known = map[string]column{}
 	head := r.lines.Peek(512)
-	if len(head) > 0 && head[0] == '{' {
+	if beginsWithObject.Match(head) {
 		return nil
-	}
-	if len(head) > 0 && head[0] == '[' {
-		return errors.New("is one JSON array: write one object a line (jq -c '.[]')")
 	}
 	return fmt.Errorf("is not JSON lines, but %s", importer.LooksLike(head))
 }

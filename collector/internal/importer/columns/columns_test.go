@@ -116,3 +116,62 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestAHeaderThatDoesNotDoSaysWhy(t *testing.T) {
+	for header, want := range map[string]string{
+		"\n\n":                      "is empty",
+		"start;src_ip;dst_ip":       "separated by ';'",
+		"\"start\"\tsrc_ip\tdst_ip": `separated by '\t'`,
+		"start,src,dst_ip,src_ip":   `"src_ip" is there twice`,
+		"ts,te,td,sa,da,sp,dp":      "import nfcapd",
+		"firstSeen,duration,proto":  "import nfcapd",
+		"\xff\xfes\x00t\x00":        "iconv",
+		"":                          "is empty",
+	} {
+		if _, err := newReader([]byte(header), false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", header, err, want)
+		}
+	}
+	for _, header := range []string{"\ufeffstart,src_ip,dst_ip\n", "\n\r\nstart,src,dst\n"} {
+		if _, err := newReader([]byte(header), false); err != nil {
+			t.Errorf("%q: %v", header, err)
+		}
+	}
+}
+
+// A line in a quoted field is text of somebody, and no record.
+func TestAQuotedFieldOfSeveralLinesForgesNoRecord(t *testing.T) {
+	record := "2026-03-01 09:00:00,10.0.0.1,10.0.0.2,"
+	text := "start,src_ip,dst_ip,server_name\n" +
+		record + "\"one \"\"line\"\"\"\n" + // a record
+		record + "\"begins\n" +
+		record + "forged\n" +
+		"ends\",\n" +
+		record + "\"again\n" +
+		"ends\",\"and begins\n" +
+		record + "\"\n" + // ends
+		record + "x\"y\n" + // a quote that begins no field
+		record + "last\n"
+	r, err := newReader([]byte(text), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for {
+		var f ebbwatch.Flow
+		var reject *importer.RejectError
+		err := r.Read(&f)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.As(err, &reject) {
+			got = append(got, reject.Reason)
+		} else {
+			got = append(got, f.Hint.ServerName)
+		}
+	}
+	want := []string{`one "line"`, reasonSyntax, reasonQuoted, reasonQuoted, reasonSyntax, reasonQuoted, reasonQuoted, reasonSyntax, "last"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the lines are\n%q\nwant\n%q", got, want)
+	}
+}

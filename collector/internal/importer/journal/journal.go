@@ -33,7 +33,7 @@ func Open(ctx context.Context, cfg chconn.Config) (*Journal, error) {
 	err = db.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = 'imports'", cfg.Database).Scan(&exists)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("ask ClickHouse at %s: %w; is it running? `ebbwatch up` starts it on one host, and clickhouse.address says where it is elsewhere", cfg.Address, err)
+		err = explain(cfg, err)
 	case exists == 0:
 		err = fmt.Errorf("database %s at %s has no table imports: bring it to the schema of this build by starting the collector (`ebbwatch up`), or by `ebbwatch-collector migrate`", cfg.Database, cfg.Address)
 	default:
@@ -41,6 +41,19 @@ func Open(ctx context.Context, cfg chconn.Config) (*Journal, error) {
 	}
 	return nil, errors.Join(err, db.Close())
 }
+
+// explain says what to do about a ClickHouse that does not answer.
+func explain(cfg chconn.Config, err error) error {
+	var refused *clickhouse.Exception
+	if errors.As(err, &refused) && refused.Code == authenticationFailed {
+		return fmt.Errorf("the ClickHouse at %s does not take user %s with this password (%s): %w. Set clickhouse.user and clickhouse.password of that server; "+
+			"with `ebbwatch up`, give the import the same -c, --data and --clickhouse-port", cfg.Address, cfg.User, cfg.Password, err)
+	}
+	return fmt.Errorf("ask ClickHouse at %s: %w; is it running? `ebbwatch up` starts it on one host; if that has other ports, the import needs the same -c or --clickhouse-port. "+
+		"Elsewhere, clickhouse.address says where it is", cfg.Address, err)
+}
+
+const authenticationFailed = 516
 
 // Close ends the connections.
 func (j *Journal) Close() error { return j.db.Close() }

@@ -35,6 +35,8 @@ func New(paths []string) (*Source, error) {
 	for _, f := range found {
 		base := filepath.Base(f.Path)
 		switch {
+		case f.Why != "":
+			s.leave(f.Path, f.Why)
 		case !f.Named && strings.HasPrefix(base, "nfcapd.current"):
 			s.leave(f.Path, "nfcapd still writes it")
 		case !f.Named && !strings.HasPrefix(base, "nfcapd."):

@@ -2,6 +2,7 @@ package zeek
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -57,12 +58,7 @@ func makeHint(kind string, r *record, l *lines) (h hint, ok bool) {
 	return h, true
 }
 
-func lower(s string) string {
-	if s == "(empty)" {
-		return ""
-	}
-	return strings.ToLower(name(s)) // which is ASCII
-}
+func lower(s string) string { return strings.ToLower(name(s)) } // which is ASCII
 
 func withoutPort(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -154,26 +150,27 @@ func (t *table) take(uid string) *hint {
 // stream reads the hints of all logs of one kind, one log after the other.
 type stream struct {
 	kind     string
-	paths    []string
-	open     *lines
+	paths    []string // to be opened
+	open     *lines   // of path
+	path     string
 	head     hint
 	live     bool // head is the next hint
 	rejected uint64
 }
 
-// advance reads the next hint into head.
-func (s *stream) advance() error {
+// advance reads the next hint into head. open opens a log.
+func (s *stream) advance(open func(path string) (*lines, error)) error {
 	s.live = false
 	for {
 		if s.open == nil {
 			if len(s.paths) == 0 {
 				return nil
 			}
-			l, err := openLines(s.paths[0])
+			l, err := open(s.paths[0])
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", s.paths[0], err)
 			}
-			s.open, s.paths = l, s.paths[1:]
+			s.open, s.path, s.paths = l, s.paths[0], s.paths[1:]
 		}
 		r, _, err := s.open.next()
 		var reject *importer.RejectError
@@ -187,7 +184,7 @@ func (s *stream) advance() error {
 			s.rejected++
 			continue
 		case err != nil:
-			return err
+			return fmt.Errorf("%s: %w", s.path, err)
 		}
 		if s.head, s.live = makeHint(s.kind, r, s.open); s.live {
 			return nil
@@ -211,6 +208,7 @@ func (s *stream) close() error {
 // about in the order of time.
 type join struct {
 	streams []*stream
+	lines   func(path string) (*lines, error) // opens a log
 	table   *table
 	read    uint64
 	matched uint64
@@ -221,7 +219,7 @@ func (j *join) apply(f *ebbwatch.Flow, uid string) error {
 	if !j.started {
 		j.started = true
 		for _, s := range j.streams {
-			if err := s.advance(); err != nil {
+			if err := s.advance(j.lines); err != nil {
 				return err
 			}
 		}
@@ -241,7 +239,7 @@ func (j *join) apply(f *ebbwatch.Flow, uid string) error {
 		}
 		j.table.add(next.head)
 		j.read++
-		if err := next.advance(); err != nil {
+		if err := next.advance(j.lines); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package zeek
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -86,8 +87,8 @@ const (
 )
 
 // openLines opens a log. It does not say what is in it: see kind.
-func openLines(path string) (*lines, error) {
-	l, err := importer.OpenLines(path)
+func openLines(ctx context.Context, path string) (*lines, error) {
+	l, err := importer.OpenLines(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (l *lines) tabbed(line []byte) error {
 			return l.bad(line, reasonColumns, fmt.Sprintf("want the %d of the header", len(l.columns)))
 		}
 		rest = after
-		if f >= 0 && value != l.unset {
+		if f >= 0 && value != l.unset && value != l.empty {
 			l.values[f] = value
 		}
 	}
@@ -191,7 +192,7 @@ func (l *lines) object(line []byte) error {
 // count returns the elements of a set or vector.
 func (l *lines) count(v string) int {
 	switch {
-	case v == "", v == l.empty, v == "[]":
+	case v == "", v == "[]":
 		return 0
 	case v[0] == '[':
 		n := 0

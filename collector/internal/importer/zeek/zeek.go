@@ -30,8 +30,9 @@ type Source struct {
 	other   map[string]int // files of other logs, by path
 }
 
-// New looks at the given files, and at those in the given folders and below.
-func New(paths []string) (*Source, error) {
+// New looks at the given files, and at those in the given folders and below. In a
+// folder, what is no log of Zeek is left out, and a log that cannot be read is an error.
+func New(ctx context.Context, paths []string) (*Source, error) {
 	found, err := importer.Walk(paths)
 	if err != nil {
 		return nil, err
@@ -40,13 +41,18 @@ func New(paths []string) (*Source, error) {
 	s.join.table = newTable(JoinMemory)
 	logs := map[string][]log{}
 	for _, f := range found {
-		l, err := look(f.Path)
+		if f.Why != "" {
+			s.leave(f.Path, f.Why)
+			continue
+		}
+		l, err := look(ctx, f.Path)
+		foreign := errors.Is(err, errForeign) || !slices.Contains(readKinds, kindByName(f.Path))
 		switch {
-		case err != nil && f.Named:
+		case err != nil && (f.Named || !foreign || ctx.Err() != nil):
 			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		case err != nil:
 			s.leave(f.Path, err.Error())
-		case l.kind == "conn" || slices.Contains(hintKinds, l.kind):
+		case slices.Contains(readKinds, l.kind):
 			logs[l.kind] = append(logs[l.kind], l)
 		case f.Named:
 			return nil, fmt.Errorf("%s is Zeek's log %q: only conn.log holds flows, and dns.log, ssl.log and http.log tell more of them", f.Path, l.kind)
@@ -72,7 +78,7 @@ func (s *Source) leave(path, why string) {
 	s.leftOut = append(s.leftOut, importer.LeftOut{File: path, Why: why})
 }
 
-var hintKinds = []string{"dns", "ssl", "http"}
+var readKinds = []string{"conn", "dns", "ssl", "http"}
 
 // sort orders the logs of each kind by the time of their first line, and leaves
 // out copies: a log beside its compressed or labelled self.
@@ -107,44 +113,54 @@ type log struct {
 
 var kindInName = regexp.MustCompile(`(?i)(?:^|[^a-z])(open_conn|conn|dns|ssl|http)(?:[^a-z]|$)`)
 
+// errForeign says that a file can be read, but is no log of Zeek.
+var errForeign = errors.New("is no log of Zeek")
+
 // look finds out what a file is.
-func look(path string) (log, error) {
-	l, err := openLines(path)
+func look(ctx context.Context, path string) (log, error) {
+	l, err := openLines(ctx, path)
 	if err != nil {
 		return log{}, err
 	}
 	defer l.Close()
 	head := l.Peek(512)
 	if len(head) == 0 || head[0] != '#' && head[0] != '{' {
-		return log{}, fmt.Errorf("is no log of Zeek, but %s", importer.LooksLike(head))
+		return log{}, fmt.Errorf("%w, but %s", errForeign, importer.LooksLike(head))
 	}
-	isZeek := head[0] == '#'
+	isZeek, what := head[0] == '#', importer.LooksLike(head)
 	r, _, err := l.next()
-	if isZeek && l.columns == nil {
-		return log{}, errors.New("begins with # and has no line #fields: is no log of Zeek")
-	}
-	if r == nil || err != nil {
+	var reject *importer.RejectError
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &reject):
+		return log{}, err
+	case isZeek && l.columns == nil:
+		return log{}, fmt.Errorf("%w: it begins with # and has no line #fields", errForeign)
+	case err != nil && !isZeek:
+		return log{}, fmt.Errorf("%w: %w: it is %s", errForeign, err, what)
+	case err != nil:
 		r = new(record)
-		if !isZeek {
-			return log{}, fmt.Errorf("is no log of Zeek: %w", err)
-		}
 	}
 	found := log{path: path, uid: r[fUID]}
 	found.first, _ = parseTime(r[fTime]) // a line that has none is rejected later
 	found.kind = kind(path, l.path, r)
 	if found.kind == "" {
-		return log{}, errors.New("is JSON, but of none of Zeek's logs conn, dns, ssl, http: neither its name nor its keys say so")
+		return log{}, fmt.Errorf("%w, or JSON of none of Zeek's logs conn, dns, ssl, http: neither its name nor its keys say so", errForeign)
 	}
 	return found, nil
+}
+
+// kindByName returns which log a file is by its name, "" if that does not say.
+func kindByName(path string) string {
+	if m := kindInName.FindStringSubmatch(filepath.Base(path)); m != nil {
+		return strings.ToLower(m[1])
+	}
+	return ""
 }
 
 // kind returns the name of the log: as it says itself, or by its file's name, or
 // by what only lines of that log have.
 func kind(path, header string, r *record) string {
-	named := ""
-	if m := kindInName.FindStringSubmatch(filepath.Base(path)); m != nil {
-		named = strings.ToLower(m[1])
-	}
+	named := kindByName(path)
 	switch {
 	case named == "open_conn": // what is still open stands in conn.log when it ends
 		return named
@@ -165,15 +181,26 @@ func kind(path, header string, r *record) string {
 // Files implements importer.Source.
 func (s *Source) Files() []string { return s.conns }
 
-// Open implements importer.Source.
-func (s *Source) Open(_ context.Context, i int, survey bool) (importer.Reader, error) {
-	l, err := openLines(s.conns[i])
+// Open implements importer.Source. The survey finds out that the other logs can be
+// read, too, since they are while flows are stored.
+func (s *Source) Open(ctx context.Context, i int, survey bool) (importer.Reader, error) {
+	for _, stream := range s.join.streams {
+		for _, path := range stream.paths {
+			if survey && i == 0 {
+				if err := importer.CheckWhole(ctx, path); err != nil {
+					return nil, fmt.Errorf("%s: %w", path, err)
+				}
+			}
+		}
+	}
+	l, err := openLines(ctx, s.conns[i])
 	if err != nil {
 		return nil, err
 	}
 	r := &reader{lines: l}
 	if !survey {
 		r.join = &s.join
+		s.join.lines = func(path string) (*lines, error) { return openLines(ctx, path) }
 	}
 	return r, nil
 }

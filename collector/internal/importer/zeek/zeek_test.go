@@ -52,7 +52,7 @@ func all(t *testing.T, s *Source) (flows []ebbwatch.Flow, rejects []string) {
 
 func open(t *testing.T, paths ...string) *Source {
 	t.Helper()
-	s, err := New(paths)
+	s, err := New(t.Context(), paths)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,11 +196,19 @@ func TestWrongFilesAreRefusedByWhatTheyAre(t *testing.T) {
 		"broken JSON":       {"conn.log", `{"a":`, "not JSON"},
 		"a comment":         {"conn.log", "# a comment\n", "#fields"},
 		"JSON by its keys":  {"x.log", conn, ""},
-		"a damaged gzip":    {"conn.log.gz", "\x1f\x8b\x08rubbish that is long enough", ""},
+		"a damaged gzip":    {"conn.log.gz", "\x1f\x8b\x08rubbish that is long enough", "damaged or cut off"},
+		"a gzip's header":   {"conn.log.gz", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x00", "damaged or cut off"},
+		"a byte order mark": {"conn.log", "\ufeff" + conn, ""},
+		"UTF-16":            {"conn.log", "\xff\xfe#\x00s\x00", "iconv"},
+		"an array":          {"conn.log", "[" + conn + "]", "jq"},
+		"indented JSON":     {"conn.log", "{\n \"ts\": 1}", "jq"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New([]string{write(t, t.TempDir(), test.file, test.text)})
+			_, err := New(t.Context(), []string{write(t, t.TempDir(), test.file, test.text)})
 			if test.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -312,4 +320,53 @@ func FuzzLines(f *testing.F) {
 			}
 		}
 	})
+}
+
+const connLine = `{"ts":%d,"uid":"C%d","id.orig_h":"10.0.0.1","id.orig_p":1,"id.resp_h":"10.0.0.2","id.resp_p":2,"proto":"udp","conn_state":"S0"}` + "\n"
+
+// In a folder, other files are left out, and a log of which nothing is known is not.
+func TestADamagedLogInAFolderIsAnError(t *testing.T) {
+	var torn bytes.Buffer
+	z := gzip.NewWriter(&torn)
+	for i := range 20_000 {
+		fmt.Fprintf(z, connLine, 1_700_000_000+i, i*i)
+	}
+	z.Close()
+	half := torn.String()[:torn.Len()/2]
+	for name, test := range map[string]struct{ file, text, want string }{
+		"a conn.log without its beginning": {"conn.2.log.gz", half[:11], "conn.2.log.gz: line 1: "},
+		"a dns.log without its end":        {"dns.log.gz", half, "dns.log.gz: line "},
+		"a log that is never read":         {"open_conn.log.gz", half[:11], ""},
+		"another file":                     {"notes.gz", half[:11], ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "conn.log", fmt.Sprintf(connLine, 1, 1))
+			write(t, dir, test.file, test.text)
+			s, err := New(t.Context(), []string{dir})
+			if err == nil {
+				_, err = s.Open(t.Context(), 0, true) // as the survey does, before anything is stored
+			}
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "damaged or cut off")) {
+				t.Errorf("error is %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestEmptyFieldsAreAsUnset(t *testing.T) {
+	head := "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n" +
+		"#fields\tts\tid.orig_h\tid.resp_h\tproto\tservice\tduration\torig_bytes\tconn_state\thistory\torig_pkts\t_node_name\n"
+	var flows [2][]ebbwatch.Flow
+	for i, nothing := range []string{"-", "(empty)"} {
+		line := strings.ReplaceAll("1.5\t10.0.0.1\t10.0.0.2\ttcp\tX\tX\tX\tX\tX\tX\tX\n", "X", nothing)
+		var rejects []string
+		flows[i], rejects = all(t, open(t, write(t, t.TempDir(), "conn.log", head+line)))
+		if len(flows[i]) != 1 || len(rejects) > 0 {
+			t.Fatalf("%s: %d records, %v", nothing, len(flows[i]), rejects)
+		}
+	}
+	if f := flows[1][0]; f != flows[0][0] || f.DstHealth.Retransmits != 0 {
+		t.Errorf("with (empty) the record is\n%+v, with -\n%+v", f, flows[0][0])
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -52,6 +53,32 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("write to data folder: %w", err)
 	}
 	return &Dir{path: path, lock: lock}, nil
+}
+
+// Holder returns the process that holds the folder, "" if none does or the folder
+// is not there. It changes nothing.
+func Holder(path string) (pid string, err error) {
+	lock, err := os.Open(filepath.Join(path, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look who holds the data folder: %w", err)
+	}
+	defer lock.Close()
+	// A shared lock is refused beside the exclusive one of Open, and not beside those of others who look.
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		return "", nil
+	}
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return "", fmt.Errorf("look who holds the data folder %s: %w", path, err)
+	}
+	holder, err := io.ReadAll(io.LimitReader(lock, 20))
+	if err != nil {
+		return "", fmt.Errorf("look who holds the data folder: %w", err)
+	}
+	return strings.TrimSpace(string(holder)), nil
 }
 
 func writePID(f *os.File) error {

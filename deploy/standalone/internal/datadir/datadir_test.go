@@ -78,3 +78,31 @@ func TestAnEmptySecretIsAnErrorThatSaysWhatToDo(t *testing.T) {
 		t.Errorf("Secret returned %q, %v", secret, err)
 	}
 }
+
+func TestTheHolderIsToldAndNothingChanges(t *testing.T) {
+	path := t.TempDir()
+	for _, folder := range []string{path, path + "/none"} {
+		if holder, err := Holder(folder); holder != "" || err != nil {
+			t.Errorf("a folder without Ebbwatch is held by %q, %v", holder, err)
+		}
+	}
+	if files, _ := os.ReadDir(path); len(files) > 0 {
+		t.Errorf("looking made %v", files)
+	}
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holder, err := Holder(path); holder != strconv.Itoa(os.Getpid()) || err != nil {
+		t.Errorf("the holder is %q, %v; want this process", holder, err)
+	}
+	dir.Close()
+	if holder, err := Holder(path); holder != "" || err != nil {
+		t.Errorf("when it has ended, the holder is %q, %v", holder, err)
+	}
+	if again, err := Open(path); err != nil {
+		t.Errorf("looking holds the folder: %v", err)
+	} else {
+		again.Close()
+	}
+}
