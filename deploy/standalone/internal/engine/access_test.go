@@ -79,8 +79,8 @@ func TestServicesMayDoTheirJobAndNoMore(t *testing.T) {
 		attempt{Collector, "CREATE DATABASE other", denied},
 		attempt{Collector, "CREATE USER x", denied},
 		attempt{Collector, "CREATE TABLE ebbwatch.out (a String) ENGINE = URL('http://" + port.Loopback(cfg.HTTPPort) + "/ping', LineAsString)", denied},
-		attempt{"default", "SYSTEM STOP LISTEN TCP", "QUOTA_EXCEEDED"},
-		attempt{"default", "SELECT * FROM ebbwatch.flows", denied},
+		attempt{"default", "SYSTEM STOP LISTEN TCP", "USER_SESSION_LIMIT_EXCEEDED"},
+		attempt{"default", "SELECT 1", "USER_SESSION_LIMIT_EXCEEDED"},
 		attempt{operator, "SELECT 1", "AUTHENTICATION_FAILED"},
 	)
 	for _, user := range []string{Writer, Analyzer} {
@@ -229,8 +229,9 @@ func TestTheReaderKeepsWithinItsLimits(t *testing.T) {
 		attempt{Reader, "SELECT length(groupArray(toString(number))) FROM numbers(100000000)", "MEMORY_LIMIT_EXCEEDED"},
 		attempt{Reader, busy + " SETTINGS max_execution_time = 1", "TIMEOUT_EXCEEDED"},
 	)
-	// A profile that sets other limits keeps the reader within its own.
-	for _, profile := range []string{"", " SETTINGS profile = 'services'", " SETTINGS profile = 'default'"} {
+	// Another profile is refused, or keeps the reader within its own limits.
+	try(t, cfg, dir, attempt{Reader, "SELECT 1 SETTINGS profile = 'services'", readonly})
+	for _, profile := range []string{"", " SETTINGS profile = 'default'"} {
 		got := mustQuery(t, cfg, dir, Reader, "SELECT getSetting('max_execution_time'), getSetting('readonly'), getSetting('max_result_rows'), getSetting('max_memory_usage') <= 268435456"+profile)
 		if got != "60\t1\t1000000\t1" {
 			t.Errorf("the reader's limits%s are %s", profile, got)
@@ -310,7 +311,7 @@ func TestNoUserReadsFilesOfTheHost(t *testing.T) {
 		for _, file := range []string{"/etc/shadow", dir.SecretPath(SecretPrefix + Collector), "/proc/1/environ", fmt.Sprintf("/proc/%d/environ", os.Getpid())} {
 			t.Run(user+" "+file, func(t *testing.T) {
 				answer, err := query(t, cfg, dir, user, "SELECT file('"+file+"')")
-				if err == nil || !strings.Contains(err.Error(), "CANNOT_OPEN_FILE") && !strings.Contains(err.Error(), "QUOTA_EXCEEDED") {
+				if err == nil || !strings.Contains(err.Error(), "CANNOT_OPEN_FILE") && !strings.Contains(err.Error(), "USER_SESSION_LIMIT_EXCEEDED") {
 					t.Errorf("answer of %d bytes, error %v", len(answer), err)
 				}
 			})

@@ -31,17 +31,22 @@ const confined = "confined"
 // of whose threads inherit that; the second loads the library.
 func ChildCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    childCommand + " [confined COMM] LIBRARY CONFIG DATA LOGS ARGUMENT...",
+		Use:    childCommand + " [confined COMM PARENT] LIBRARY CONFIG DATA LOGS ARGUMENT...",
 		Hidden: true, Args: cobra.MinimumNArgs(5), DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if args[0] != confined {
 				return confineAndExecute(args)
 			}
-			go endWithParent()
-			if err := nameProcess(args[1]); err != nil {
+			comm, errComm := inherited(args[1], "comm")
+			parent, errParent := inherited(args[2], "parent")
+			if err := errors.Join(errComm, errParent); err != nil {
+				return fmt.Errorf("start engine: %w", err)
+			}
+			go endWithParent(parent)
+			if err := nameProcess(comm); err != nil {
 				return err
 			}
-			return runLibrary(args[2], args[6:])
+			return runLibrary(args[3], args[7:])
 		},
 	}
 }
@@ -55,6 +60,13 @@ func confineAndExecute(args []string) error {
 	if err != nil {
 		return fmt.Errorf("start engine: name the process: %w", err)
 	}
+	parent, err := unix.FcntlInt(0, unix.F_DUPFD, 3) // as above
+	if err != nil {
+		return fmt.Errorf("start engine: keep standard input: %w", err)
+	}
+	if err := readTerminal(); err == nil { // else the parent says so
+		args = append(args, interactive()...)
+	}
 	library, config, data, logs := args[0], args[1], args[2], args[3]
 	switch err := confine([]string{self, library, config, configFolder(config)}, []string{data, logs}); {
 	case errors.Is(err, errCannotConfine):
@@ -62,7 +74,7 @@ func confineAndExecute(args []string) error {
 	case err != nil:
 		return err
 	}
-	stage := append([]string{os.Args[0], childCommand, confined, strconv.Itoa(comm)}, args...)
+	stage := append([]string{os.Args[0], childCommand, confined, strconv.Itoa(comm), strconv.Itoa(parent)}, args...)
 	return fmt.Errorf("start engine: %w", unix.Exec(self, stage, os.Environ()))
 }
 
@@ -70,17 +82,23 @@ func confineAndExecute(args []string) error {
 // what the kernel makes of a program that executes itself.
 const processName = "clickhouse"
 
-// nameProcess names the process, by its file comm that is open as the descriptor
-// fd, and the calling thread, whose name those inherit that the engine starts.
-func nameProcess(fd string) error {
+// inherited returns the file that the first stage left open as the descriptor
+// that fd names.
+func inherited(fd, name string) (*os.File, error) {
 	number, err := strconv.Atoi(fd)
 	if err != nil {
-		return fmt.Errorf("name the engine's process: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	comm := os.NewFile(uintptr(number), "comm")
-	if comm == nil {
-		return fmt.Errorf("name the engine's process: %d is no open file", number)
+	file := os.NewFile(uintptr(number), name)
+	if file == nil {
+		return nil, fmt.Errorf("%s: %d is no open file", name, number)
 	}
+	return file, nil
+}
+
+// nameProcess names the process, by its file comm, which it closes, and the
+// calling thread, whose name those inherit that the engine starts.
+func nameProcess(comm *os.File) error {
 	defer comm.Close()
 	if _, err := comm.WriteString(processName); err != nil {
 		return fmt.Errorf("name the engine's process: %w", err)
@@ -89,10 +107,10 @@ func nameProcess(fd string) error {
 	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(processName+"\x00"))), 0, 0, 0))
 }
 
-// endWithParent ends the process when standard input is closed, which happens
-// when the parent is gone. It backs PR_SET_PDEATHSIG up.
-func endWithParent() {
-	_, _ = io.Copy(io.Discard, os.Stdin)
+// endWithParent ends the process when the pipe from the parent is closed, which
+// happens when the parent is gone. It backs PR_SET_PDEATHSIG up.
+func endWithParent(parent io.Reader) {
+	_, _ = io.Copy(io.Discard, parent)
 	os.Exit(1)
 }
 

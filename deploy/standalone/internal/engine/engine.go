@@ -104,6 +104,10 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 		e.log.Warn("this kernel cannot confine clickhouse: any user of this host can read files through it",
 			"instead", "Linux 5.19 or later with Landlock, or a clickhouse binary on PATH")
 	}
+	if err := checkTerminal(); err != nil && e.program.binary == "" {
+		e.log.Warn("clickhouse gets no terminal: any user of this host can end it by a failed login, and it is started again each time",
+			"error", err, "instead", "a devpts file system with /dev/ptmx, or a clickhouse binary on PATH")
+	}
 	access, err := e.access()
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	s := settings{
 		Config: e.cfg, Path: folder, Access: access,
 		LogFile: e.LogFile(), ErrorLogFile: e.dir.Path(logFolder, "clickhouse.err.log"), ConfigFile: e.configFile(),
-		MaxMemoryBytes: e.cfg.memoryBytes(),
+		MaxMemoryBytes: e.cfg.memoryBytes(), MaxConnections: e.cfg.maxConnections(),
 	}
 	data, err := s.render()
 	if err != nil {

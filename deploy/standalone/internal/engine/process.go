@@ -43,7 +43,7 @@ func (e *Engine) startChild() (*child, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Dir = e.dir.Path(dataFolder)
 	c := &child{cmd: cmd, done: make(chan struct{}), tail: &tail{}}
-	cmd.Stdout, cmd.Stderr = c.tail, c.tail
+	cmd.Stderr = c.tail // standard output has greetings, prompts and escape sequences
 	cmd.WaitDelay = time.Second
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -18,6 +18,7 @@ type settings struct {
 	Config
 	Path, LogFile, ErrorLogFile, ConfigFile string
 	MaxMemoryBytes                          int64
+	MaxConnections                          int    // of each port
 	Access                                  string // sections with users and what they may
 }
 
@@ -55,4 +56,12 @@ func (c Config) memoryBytes() int64 {
 	}
 	total := int64(info.Totalram) * int64(info.Unit)
 	return min(max(total/4, 512*mib), 4096*mib)
+}
+
+// maxConnections returns how many connections each port takes; more are closed at
+// once. On the native port the engine counts 1 MiB for each as used memory, also
+// before a login: together a sixteenth of what it may use, if that is 512 MiB or more.
+func (c Config) maxConnections() int {
+	const mib = 1 << 20
+	return int(min(max(c.memoryBytes()/(16*mib), 32), 100))
 }
