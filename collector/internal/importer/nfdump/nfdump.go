@@ -88,15 +88,21 @@ func (s *Source) Tell(sum *importer.Summary) { sum.LeftOut = append(sum.LeftOut,
 
 // Open implements importer.Source. nfdump joins the two directions of a
 // conversation (-B), if its CSV has columns for the second.
-func (s *Source) Open(ctx context.Context, i int, _ bool) (importer.Reader, error) {
+func (s *Source) Open(ctx context.Context, i int, survey bool) (importer.Reader, error) {
 	r, err := s.start(ctx, s.paths[i], "-B", "-O", "tstart")
-	if err != nil || r.columns[outPackets] >= 0 {
-		return r, err
+	if err == nil && r.columns[outPackets] < 0 {
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+		r, err = s.start(ctx, s.paths[i])
 	}
-	if err := r.Close(); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	return s.start(ctx, s.paths[i])
+	if !survey {
+		r.warn = func(what string) { s.leave(s.paths[i], "not all of it: "+what) }
+	}
+	return r, nil
 }
 
 func (s *Source) start(ctx context.Context, path string, flags ...string) (*reader, error) {
@@ -128,6 +134,8 @@ type reader struct {
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	stderr limited
+	some   bool              // a record was read
+	warn   func(what string) // if set, is told of what nfdump says beside records
 }
 
 // limited keeps the beginning of what is written.
@@ -144,14 +152,23 @@ func (r *reader) Read(f *ebbwatch.Flow) error {
 	if errors.Is(err, io.EOF) {
 		return r.wait()
 	}
+	r.some = r.some || err == nil
 	return err
 }
 
-// wait returns io.EOF if nfdump has read the file to its end.
+// wait returns io.EOF if nfdump has read the file to its end. Its exit status is
+// 0 also for files that it cannot read: then it says so, and has no records.
 func (r *reader) wait() error {
 	_, _ = io.Copy(io.Discard, r.text) // the summary
-	if err := r.cmd.Wait(); err != nil {
-		return fmt.Errorf("nfdump: %w: %s", err, bytes.TrimSpace(r.stderr.Bytes()))
+	err := r.cmd.Wait()
+	said := string(bytes.TrimSpace(r.stderr.Bytes()))
+	switch {
+	case err != nil:
+		return fmt.Errorf("nfdump: %w: %s", err, said)
+	case said != "" && !r.some:
+		return fmt.Errorf("nfdump reads no record, and says: %s", said)
+	case said != "" && r.warn != nil:
+		r.warn("nfdump says: " + said)
 	}
 	return io.EOF
 }
