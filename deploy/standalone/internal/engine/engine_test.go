@@ -120,14 +120,22 @@ func start(t *testing.T, cfg Config, dir *datadir.Dir) (*Engine, func()) {
 	}
 }
 
-// query runs a query as user and returns the answer or the error's text.
+// query runs a query as user, on a connection of its own, and returns the answer or
+// the error's text.
 func query(t *testing.T, cfg Config, dir *datadir.Dir, user, text string) (string, error) {
+	t.Helper()
+	req := request(t, cfg, dir, user, text)
+	req.Close = true
+	return answer(http.DefaultClient, req)
+}
+
+// request returns a query of user.
+func request(t *testing.T, cfg Config, dir *datadir.Dir, user, text string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+port.Loopback(cfg.HTTPPort)+"/?wait_end_of_query=1", strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Close = true
 	req.Header.Set("X-ClickHouse-User", user)
 	if user == Collector || user == Writer || user == Analyzer {
 		password, err := os.ReadFile(dir.SecretPath(SecretPrefix + user))
@@ -136,7 +144,12 @@ func query(t *testing.T, cfg Config, dir *datadir.Dir, user, text string) (strin
 		}
 		req.Header.Set("X-ClickHouse-Key", strings.TrimSpace(string(password)))
 	}
-	resp, err := http.DefaultClient.Do(req)
+	return req
+}
+
+// answer returns what a query says, or the error's text.
+func answer(client *http.Client, req *http.Request) (string, error) {
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,7 @@ type settings struct {
 	Config
 	Path, LogFile, ErrorLogFile, ConfigFile string
 	MaxMemoryBytes                          int64
-	MaxConnections                          int    // of each port
+	MaxConnections                          int    // of both ports
 	Access                                  string // sections with users and what they may
 }
 
@@ -58,10 +58,10 @@ func (c Config) memoryBytes() int64 {
 	return min(max(total/4, 512*mib), 4096*mib)
 }
 
-// maxConnections returns how many connections each port takes; more are closed at
-// once. On the native port the engine counts 1 MiB for each as used memory, also
-// before a login: together a sixteenth of what it may use, if that is 512 MiB or more.
+// maxConnections returns how many connections both ports together take; more are
+// closed at once. The engine counts 1 MiB of memory as used for each of the native
+// port, also before a login: together a tenth of what it may use, at 512 MiB.
 func (c Config) maxConnections() int {
 	const mib = 1 << 20
-	return int(min(max(c.memoryBytes()/(16*mib), 32), 100))
+	return int(min(max(c.memoryBytes()/(16*mib), 50), 100))
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // readerSessions returns how many sessions the reader may have, as whom anybody on
-// the host can log in: half the connections of a port.
+// the host can log in: half the connections.
 func (c Config) readerSessions() int { return c.maxConnections() / 2 }
 
 // access returns the sections of the configuration file that say who may do
