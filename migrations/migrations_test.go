@@ -17,7 +17,7 @@ var (
 )
 
 // same matches steps that only comment or set, which can be repeated.
-var same = regexp.MustCompile(`^ALTER TABLE [a-z_]+\s+(MODIFY COMMENT|MODIFY SETTING|COMMENT COLUMN IF EXISTS) `)
+var same = regexp.MustCompile(`^ALTER TABLE [a-z0-9_]+\s+(MODIFY COMMENT|MODIFY SETTING|COMMENT COLUMN IF EXISTS) `)
 
 func TestTheMigrationsOfThisBuildLoadInOrder(t *testing.T) {
 	all, err := All()

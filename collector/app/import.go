@@ -241,6 +241,9 @@ func tell(out io.Writer, s *importer.Summary) error {
 		fmt.Fprintf(&b, "hints of dns, ssl and http: %d read, %d records got one, %d are later ones of the same conversation, %d are of no record here, %d lines rejected\n",
 			h.Read, h.Matched, h.Further, h.Unmatched, h.Rejected)
 	}
+	if s.WithoutPackets > 0 {
+		fmt.Fprintf(&b, "%d rows count no packets (src_packets, dst_packets): they are in table flows, and not in flows_1m, which most views and detectors read\n", s.WithoutPackets)
+	}
 	if s.First != nil {
 		fmt.Fprintf(&b, "times: %s to %s", s.First.Format(time.RFC3339), s.Last.Format(time.RFC3339))
 		if s.ShiftSeconds != 0 {

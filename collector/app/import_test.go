@@ -104,6 +104,7 @@ func TestImport(t *testing.T) {
 		"a file that expands to hundreds of megabytes takes few":              importBomb,
 		"a block that nobody remembers is asked for":                          importForgotten,
 		"a block of many names is stored":                                     importManyNames,
+		"rows without packets are told":                                       importWithoutPackets,
 		"the same content twice is stored once":                               importSameContent,
 		"rejected lines go into no file that is imported":                     importRejects,
 		"an import is enriched":                                               importEnriched,
@@ -464,6 +465,22 @@ func importManyNames(s *store) {
 	}
 	s.want("SELECT count(), uniqExact(server_name), uniqExact(src_process), uniqExact(dst_process) FROM DB.flows", "30000\t30000\t30000\t30000")
 	s.want("SELECT blocks FROM DB.imports FINAL", "2")
+}
+
+// What counts no packets is told, since flows_1m leaves it out.
+func importWithoutPackets(s *store) {
+	path := filepath.Join(s.TempDir(), "flows.csv")
+	now := time.Now().UTC().Format(time.RFC3339)
+	if err := os.WriteFile(path, []byte("start,src_ip,dst_ip,dst_packets\n"+now+",10.0.0.1,10.0.0.2,\n"+now+",10.0.0.1,10.0.0.2,1\n"), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	if sum := s.must("csv", path); sum.Rows != 2 || sum.WithoutPackets != 1 {
+		s.Errorf("%+v", sum)
+	}
+	s.want("SELECT (SELECT count() FROM DB.flows), (SELECT sum(records) FROM DB.flows_1m)", "2\t1")
+	if sum := s.must("csv", path); sum.WithoutPackets != 0 {
+		s.Errorf("the second time: %+v", sum)
+	}
 }
 
 func importSameContent(s *store) {

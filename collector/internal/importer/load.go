@@ -22,14 +22,15 @@ const (
 // block is what is stored by one insert. Its bounds depend on nothing but the
 // file and the shift.
 type block struct {
-	batch   ebbwatch.Batch
-	days    map[int64]struct{}
-	records uint64              // also those that are left out
-	names   int                 // bytes of their names
-	strings map[string]struct{} // the names
-	first   time.Time
-	last    time.Time
-	end     time.Time
+	batch      ebbwatch.Batch
+	days       map[int64]struct{}
+	records    uint64              // also those that are left out
+	packetless uint64              // records of the batch that count no packets
+	names      int                 // bytes of their names
+	strings    map[string]struct{} // the names
+	first      time.Time
+	last       time.Time
+	end        time.Time
 }
 
 func (b *block) full(f *ebbwatch.Flow, rows int) bool {
@@ -56,7 +57,7 @@ func (b *block) reset() {
 	b.batch.Reset()
 	clear(b.days)
 	clear(b.strings)
-	b.records, b.names = 0, 0
+	b.records, b.names, b.packetless = 0, 0, 0
 	b.first, b.last, b.end = time.Time{}, time.Time{}, time.Time{}
 }
 
@@ -140,6 +141,9 @@ func (l *loader) add(ctx context.Context, f *ebbwatch.Flow) error {
 		b.end = f.End
 	}
 	b.batch.Append(f)
+	if f.SrcPackets+f.DstPackets == 0 {
+		b.packetless++
+	}
 	return nil
 }
 
@@ -177,6 +181,7 @@ func (l *loader) flush(ctx context.Context, last bool) error {
 	if !isStored {
 		l.sum.Records += b.records
 		l.sum.Rows += uint64(b.batch.Len())
+		l.sum.WithoutPackets += b.packetless
 	}
 	if last && l.number+1 < l.from {
 		return fmt.Errorf("%d blocks of it are stored, it now has %d: it is read by another version of its tool. Import it under another --agent", l.from-1, l.number)

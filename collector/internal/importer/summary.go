@@ -15,6 +15,8 @@ type Summary struct {
 	// Records and Rows are those of this run. A record that is not a row is in Rejected.
 	Records uint64 `json:"records"`
 	Rows    uint64 `json:"rows"`
+	// WithoutPackets are rows that count none, which are not in the rollup by the minute.
+	WithoutPackets uint64 `json:"without_packets"`
 	// Rejected counts lines that hold no record and records that cannot be stored, by reason.
 	Rejected map[string]uint64 `json:"rejected"`
 	Examples []Example         `json:"examples,omitempty"` // the first rejected lines

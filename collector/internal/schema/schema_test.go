@@ -247,6 +247,7 @@ var arguments = map[string]string{
 	"process_traffic_between":    "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"hours_of":                   "(address = '2001:db8::1', since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"top_talkers_between":        "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
+	"addresses_between":          "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"countries_between":          "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"autonomous_systems_between": "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
 	"networks_between":           "(since = '2026-01-01 00:00:00', until = '2026-01-02 00:00:00')",
