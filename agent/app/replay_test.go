@@ -72,8 +72,8 @@ func TestReplayOfABrokenFileFailsAfterTheTotals(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), complaint) || !strings.Contains(out, `"seen":{"packets":3,`) {
 		t.Errorf("with --keep-going: error %v, output\n%s", err, out)
 	}
-	if _, err = execute(t, "replay", "/nonexistent.pcap"); err == nil || err.Error() != "/nonexistent.pcap: no such file or directory" {
-		t.Errorf("a file that is not there: error %v", err)
+	if out, err = execute(t, "replay", "/nonexistent.pcap"); err == nil || err.Error() != "/nonexistent.pcap: no such file or directory" || out != "" {
+		t.Errorf("a file that is not there: error %v, output %q", err, out)
 	}
 	if out, err = execute(t, "replay", good); err != nil || !strings.Contains(out, "192.0.2.1 5353") || !strings.Contains(out, "1 records of 1 conversations") {
 		t.Errorf("as a table: error %v, output\n%s", err, out)

@@ -141,8 +141,11 @@ func notes(f *ebbwatch.Flow) string {
 	return strings.Join(all, ", ")
 }
 
-// Totals writes the summary.
+// Totals writes the summary, but not of nothing: then the problem is all there is to say.
 func (t *Text) Totals(sum *Totals, problem error) error {
+	if problem != nil && sum.Seen.Packets == 0 {
+		return wrapWrite(t.w.Flush())
+	}
 	if t.lines > 0 {
 		fmt.Fprintln(t.w)
 	}
