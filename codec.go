@@ -1,6 +1,7 @@
 package ebbwatch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -50,15 +51,20 @@ const (
 
 // Encoder turns batches into messages. The zero value is ready for use. It is
 // not safe for concurrent use.
-type Encoder struct{ raw []byte }
+type Encoder struct {
+	raw               []byte
+	order, renumbered []uint32
+	names             []string
+}
 
-// Encode appends b, validated and compressed, to dst. The order of b's address
-// dictionary may change: IPv4 goes first.
+// Encode appends b, validated and compressed, to dst. The order of b's dictionaries
+// may change: IPv4 and short names go first.
 func (e *Encoder) Encode(dst []byte, b *Batch) ([]byte, error) {
 	if err := b.Validate(); err != nil {
 		return dst, fmt.Errorf("encode batch: %w", err)
 	}
 	b.sortAddrs()
+	e.sortNames(b)
 	e.raw = appendBatch(e.raw[:0], b)
 	if len(e.raw) > MaxBatchDecoded {
 		return dst, fmt.Errorf("encode batch: %w: %d bytes, at most %d", ErrInvalid, len(e.raw), MaxBatchDecoded)
@@ -90,6 +96,39 @@ func (b *Batch) sortAddrs() {
 		if b.addrIndex != nil {
 			b.addrIndex[a] = uint32(i)
 		}
+	}
+}
+
+// sortNames moves shorter names to the front of the dictionary: a reader that looks
+// names up then does the same steps many times in a row, which processors foresee
+// (a tenth of what a collector takes to append a batch), and the message is no longer.
+// What Append adds afterwards does not find earlier names, and adds them again.
+func (e *Encoder) sortNames(b *Batch) {
+	e.order = slices.Grow(e.order[:0], len(b.Strings))
+	for i := range b.Strings {
+		e.order = append(e.order, uint32(i))
+	}
+	slices.SortStableFunc(e.order, func(x, y uint32) int { return cmp.Compare(len(b.Strings[x]), len(b.Strings[y])) })
+	if slices.IsSorted(e.order) {
+		return
+	}
+	e.names, e.renumbered = append(e.names[:0], b.Strings...), appendSame(e.renumbered[:0], 0, 1+len(b.Strings)) // 0 is no name
+	for to, from := range e.order {
+		b.Strings[to] = e.names[from]
+		e.renumbered[1+from] = uint32(1 + to)
+	}
+	clear(e.names)
+	for a := range b.Attributes {
+		if attributes[a].text == nil {
+			continue
+		}
+		for i, v := range b.Attributes[a] {
+			b.Attributes[a][i] = e.renumbered[v]
+		}
+	}
+	clear(b.stringIndex)
+	for g := range b.entryIndex {
+		clear(b.entryIndex[g])
 	}
 }
 
@@ -281,55 +320,46 @@ func (d *Decoder) parse(raw []byte, b *Batch) error {
 		version, flows, at, first uint64
 		packed                    [firstAttribute + int(Attributes)][]byte
 	)
-	for rest := raw; len(rest) > 0; {
-		var (
-			field protowire.Number
-			value uint64
-			data  []byte
-			err   error
-		)
-		if field, value, data, rest, err = nextField(rest); err != nil {
-			return err
-		}
-		switch field {
+	f := fieldReader{rest: raw}
+	for f.next() {
+		switch f.number {
 		case fieldVersion:
-			version = value
+			version = f.value
 		case fieldAgent:
-			b.Agent = d.names.get(data)
+			b.Agent = d.names.get(f.data)
 		case fieldAgentVersion:
-			b.AgentVersion = d.names.get(data)
+			b.AgentVersion = d.names.get(f.data)
 		case fieldBoot:
-			b.Boot = d.names.get(data)
+			b.Boot = d.names.get(f.data)
 		case fieldSequence:
-			b.Sequence = value
+			b.Sequence = f.value
 		case fieldTime:
-			at = value
+			at = f.value
 		case fieldInterval:
-			b.IntervalMS = uint32(min(value, max32))
+			b.IntervalMS = uint32(min(f.value, max32))
 		case fieldAttach:
-			err = d.parseAttach(data, b)
+			f.err = d.parseAttach(f.data, b)
 		case fieldLosses:
-			err = d.parseLosses(data, &b.Losses, maxLosses)
+			f.err = d.parseLosses(f.data, &b.Losses, maxLosses)
 		case fieldFeatures:
-			err = d.parseFeature(data, b)
+			f.err = d.parseFeature(f.data, b)
 		case fieldSources:
-			err = parseSource(data, b)
+			f.err = parseSource(f.data, b)
 		case fieldLast:
-			b.Last = value != 0
+			b.Last = f.value != 0
 		case fieldFlows:
-			flows = value
+			flows = f.value
 		case fieldFirstStart:
-			first = value
+			first = f.value
 		default:
-			if int(field) < len(packed) {
-				packed[field] = data
+			if int(f.number) < len(packed) {
+				packed[f.number] = f.data
 			}
-		}
-		if err != nil {
-			return err
 		}
 	}
 	switch {
+	case f.err != nil:
+		return f.err
 	case version == 0: // an empty message, or not ours
 		return fmt.Errorf("%w: no version", ErrInvalid)
 	case version > Version:
@@ -459,95 +489,113 @@ func (d *Decoder) parseAttach(data []byte, b *Batch) error {
 		a.Reasons = b.Attach[:n+1][n].Reasons[:0]
 	}
 	counters := [...]*Counter{3: &a.Seen, 4: &a.Recorded, 5: &a.Overflow, 6: &a.Other, 7: &a.Skipped}
-	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
-		switch field {
+	f := fieldReader{rest: data}
+	for f.next() {
+		switch f.number {
 		case 1:
-			a.Interface = d.names.get(data)
+			a.Interface = d.names.get(f.data)
 		case 2:
-			a.Egress = value != 0
+			a.Egress = f.value != 0
 		case 3, 4, 5, 6, 7:
-			return parseCounter(data, counters[field])
+			f.err = parseCounter(f.data, counters[f.number])
 		case 8:
-			a.NetNS = d.names.get(data)
+			a.NetNS = d.names.get(f.data)
 		case 9:
-			return d.parseLosses(data, &a.Reasons, maxReasons)
+			f.err = d.parseLosses(f.data, &a.Reasons, maxReasons)
 		default: // from a newer agent
 		}
-		return nil
-	})
+	}
 	if len(b.Attach) < maxAttachPoints+1 { // one too many is refused by Validate
 		b.Attach = append(b.Attach, a)
 	}
-	return err
+	return f.err
 }
 
 func parseCounter(data []byte, c *Counter) error {
-	return eachField(data, func(field protowire.Number, value uint64, _ []byte) error {
-		switch field {
+	f := fieldReader{rest: data}
+	for f.next() {
+		switch f.number {
 		case 1:
-			c.Packets = value
+			c.Packets = f.value
 		case 2:
-			c.Bytes = value
+			c.Bytes = f.value
 		default: // from a newer agent
 		}
-		return nil
-	})
+	}
+	return f.err
 }
 
 // parseLosses adds one loss to all, of which one more than most is refused by Validate.
 func (d *Decoder) parseLosses(data []byte, all *[]Loss, most int) error {
 	var l Loss
-	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
-		switch field {
+	f := fieldReader{rest: data}
+	for f.next() {
+		switch f.number {
 		case 1:
-			l.Name = d.names.get(data)
+			l.Name = d.names.get(f.data)
 		case 2:
-			l.Count = value
+			l.Count = f.value
 		default: // from a newer agent
 		}
-		return nil
-	})
+	}
 	if len(*all) <= most {
 		*all = append(*all, l)
 	}
-	return err
+	return f.err
 }
 
-// eachField calls visit for every field of a message.
-func eachField(message []byte, visit func(field protowire.Number, value uint64, data []byte) error) error {
-	for len(message) > 0 {
-		field, value, data, rest, err := nextField(message)
-		if err != nil {
-			return err
-		}
-		if err := visit(field, value, data); err != nil {
-			return err
-		}
-		message = rest
+// fieldReader walks the fields of a message one after the other.
+type fieldReader struct {
+	rest   []byte // what follows
+	err    error  // why the walk ended early; who sets it ends it
+	number protowire.Number
+	value  uint64 // of a varint
+	data   []byte // of a length-delimited field, never nil; empty of others
+}
+
+// next goes to the next field, and reports whether there is one.
+func (f *fieldReader) next() bool {
+	if len(f.rest) == 0 || f.err != nil {
+		return false
 	}
-	return nil
-}
-
-// nextField returns the first field of a message, which is not empty, and what
-// follows. A varint comes as value; a length-delimited field as data, never nil;
-// of a field of fixed width neither.
-func nextField(message []byte) (field protowire.Number, value uint64, data, rest []byte, err error) {
-	field, kind, n := protowire.ConsumeTag(message)
+	var (
+		kind protowire.Type
+		n    int
+	)
+	f.number, kind, n = consumeTag(f.rest)
 	if n < 0 {
-		return 0, 0, nil, nil, fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		f.err = fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		return false
 	}
-	rest = message[n:]
-	data = rest[:0]
+	rest := f.rest[n:]
+	f.value, f.data = 0, rest[:0]
 	switch kind {
 	case protowire.VarintType:
-		value, n = protowire.ConsumeVarint(rest)
+		f.value, n = shortVarint(rest)
 	case protowire.BytesType:
-		data, n = protowire.ConsumeBytes(rest)
+		f.data, n = protowire.ConsumeBytes(rest)
 	default:
-		field, n = 0, protowire.ConsumeFieldValue(field, kind, rest)
+		n = protowire.ConsumeFieldValue(f.number, kind, rest)
+		f.number = 0
 	}
 	if n < 0 {
-		return 0, 0, nil, nil, fmt.Errorf("%w: field %d: %w", ErrInvalid, field, protowire.ParseError(n))
+		f.err = fmt.Errorf("%w: field %d: %w", ErrInvalid, f.number, protowire.ParseError(n))
+		return false
 	}
-	return field, value, data, rest[n:], nil
+	f.rest = rest[n:]
+	return true
+}
+
+// consumeTag is protowire.ConsumeTag, made quick for one and two bytes.
+func consumeTag(b []byte) (protowire.Number, protowire.Type, int) {
+	if len(b) >= 2 {
+		tag, n := uint(b[0]), 1
+		if tag >= 0x80 {
+			tag, n = tag&0x7f|uint(b[1])<<7, 2
+		}
+		if tag >= 1<<3 && tag < 1<<14 {
+			return protowire.Number(tag >> 3), protowire.Type(tag & 7), n
+		}
+	}
+	return protowire.ConsumeTag(b)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,31 @@ func golden(t *testing.T, build func() *Batch, file string) {
 
 // fullBatch holds what goldenBatch does, and a value of its own for everything
 // that was added since.
+// Short names go first, records keep theirs, and the batch may grow afterwards.
+func TestEncodeSortsNames(t *testing.T) {
+	b := fullBatch()
+	f := b.Flow(0)
+	f.Hint.ServerName = "a.much.longer.name.example"
+	b.Append(&f)
+	f.Hint.ServerName, f.Hint.TLSALPN = "b.example", "h3"
+	b.Append(&f)
+	want := rows(b)
+	first := encode(t, b)
+	byLength := func(x, y string) int { return len(x) - len(y) }
+	if !slices.IsSortedFunc(b.Strings, byLength) || !reflect.DeepEqual(rows(b), want) {
+		t.Fatalf("names %q, records %v, want %v", b.Strings, rows(b), want)
+	}
+	if again := encode(t, b); !bytes.Equal(again, first) {
+		t.Error("encoding twice gives other bytes")
+	}
+	f.Hint.ServerName = "c"
+	b.Append(&f)
+	var got Batch
+	if err := new(Decoder).Decode(encode(t, b), &got); err != nil || !reflect.DeepEqual(rows(&got), append(want, f)) {
+		t.Errorf("a record that comes later: %v, %v, want %v", err, rows(&got), append(want, f))
+	}
+}
+
 func fullBatch() *Batch {
 	b := goldenBatch()
 	b.Last = true

@@ -19,9 +19,12 @@ import (
 // maxWidth is such that a value that begins within a byte ends within 8.
 const maxWidth = 56
 
-// unpackAhead is how many bytes behind a column are read, and ignored, so that
-// its end needs no care.
-const unpackAhead = 16
+// Values are unpacked atOnce at a time, which are width bytes. unpackAhead is how
+// many bytes behind a column are read, and ignored, so that its end needs no care.
+const (
+	atOnce      = 8
+	unpackAhead = maxWidth + 8
+)
 
 type integer interface {
 	~uint8 | ~uint16 | ~uint32 | ~uint64 | ~int64 // of which none is negative
@@ -120,61 +123,69 @@ func unpack[T integer](col []T, packed []byte, n int) ([]T, error) {
 		if cap(low) < size+unpackAhead {
 			low = append(make([]byte, 0, size+unpackAhead), low[:size]...)
 		}
-		col = slices.Grow(col, n)[:n]
-		unpackLow(col, low[:size+unpackAhead], width)
+		whole := (n + atOnce - 1) / atOnce * atOnce
+		col = slices.Grow(col, whole)[:whole]
+		unpackLow(col, low[:size+unpackAhead], uint(width))
+		col = col[:n]
 	}
 	return col, patch(col, rest, width)
 }
 
-// unpackLow fills out with values of 1 to maxWidth bits. low goes on for
-// unpackAhead bytes. Shifts are masked because the compiler then leaves out the
-// case of 64 and more.
-func unpackLow[T integer](out []T, low []byte, bitsEach int) {
-	width := uint(bitsEach) & 63
-	mask := uint64(1)<<width - 1
-	i := 0
-	switch { // 8 values are width bytes
+// unpackLow fills out, a multiple of atOnce, with values of 1 to maxWidth bits.
+// low goes on for unpackAhead bytes. As many values come from one load as surely
+// stand in it. Shifts are masked because the compiler then leaves out the case of 64
+// and more.
+func unpackLow[T integer](out []T, low []byte, width uint) {
+	mask := uint64(1)<<(width&63) - 1
+	switch {
+	case width < 8: // 8 values are at most 56 bits
+		for ; len(out) >= atOnce; out, low = out[atOnce:], low[width:] {
+			o, x := (*[atOnce]T)(out), load(low, 0)
+			o[0], o[1] = T(x&mask), T(x>>(width&63)&mask)
+			o[2], o[3] = T(x>>(2*width&63)&mask), T(x>>(3*width&63)&mask)
+			o[4], o[5] = T(x>>(4*width&63)&mask), T(x>>(5*width&63)&mask)
+			o[6], o[7] = T(x>>(6*width&63)&mask), T(x>>(7*width&63)&mask)
+		}
 	case width == 8:
-		for ; i < len(out); i++ {
-			out[i] = T(low[i])
+		for ; len(out) >= atOnce; out, low = out[atOnce:], low[8:] {
+			o, x := (*[atOnce]T)(out), (*[8]byte)(low)
+			o[0], o[1], o[2], o[3] = T(x[0]), T(x[1]), T(x[2]), T(x[3])
+			o[4], o[5], o[6], o[7] = T(x[4]), T(x[5]), T(x[6]), T(x[7])
 		}
-	case width < 8:
-		for ; i+8 <= len(out); i += 8 {
-			o, x := (*[8]T)(out[i:]), binary.LittleEndian.Uint64(low)
-			o[0] = T(x & mask)
-			o[1] = T(x >> width & mask)
-			o[2] = T(x >> (2 * width & 63) & mask)
-			o[3] = T(x >> (3 * width & 63) & mask)
-			o[4] = T(x >> (4 * width & 63) & mask)
-			o[5] = T(x >> (5 * width & 63) & mask)
-			o[6] = T(x >> (6 * width & 63) & mask)
-			o[7] = T(x >> (7 * width & 63) & mask)
-			low = low[width:]
+	case width == 16:
+		for ; len(out) >= atOnce; out, low = out[atOnce:], low[16:] {
+			o, x, y := (*[atOnce]T)(out), load(low, 0), load(low, 64)
+			o[0], o[1], o[2], o[3] = T(x&mask), T(x>>16&mask), T(x>>32&mask), T(x>>48)
+			o[4], o[5], o[6], o[7] = T(y&mask), T(y>>16&mask), T(y>>32&mask), T(y>>48)
 		}
-	case width < 16: // 4 values are at most 60 bits, and begin within a byte or in its middle
-		for half := 4 * width; i+8 <= len(out); i += 8 {
-			o, x, y := (*[8]T)(out[i:]), binary.LittleEndian.Uint64(low), binary.LittleEndian.Uint64(low[half/8:])>>(half%8)
+	case width < 16: // 4 values are at most 60 bits and begin within a byte or in its middle
+		for half := 4 * width; len(out) >= atOnce; out, low = out[atOnce:], low[width:] {
+			o, x, y := (*[atOnce]T)(out), load(low, 0), load(low, half)
 			o[0], o[4] = T(x&mask), T(y&mask)
-			o[1], o[5] = T(x>>width&mask), T(y>>width&mask)
+			o[1], o[5] = T(x>>(width&63)&mask), T(y>>(width&63)&mask)
 			o[2], o[6] = T(x>>(2*width&63)&mask), T(y>>(2*width&63)&mask)
 			o[3], o[7] = T(x>>(3*width&63)&mask), T(y>>(3*width&63)&mask)
-			low = low[width:]
+		}
+	case width <= 28: // 2 values and the 7 bits before them are at most 63 bits
+		for at2, at4, at6 := 2*width, 4*width, 6*width; len(out) >= atOnce; out, low = out[atOnce:], low[width:] {
+			o, x, y, z, u := (*[atOnce]T)(out), load(low, 0), load(low, at2), load(low, at4), load(low, at6)
+			o[0], o[1] = T(x&mask), T(x>>(width&63)&mask)
+			o[2], o[3] = T(y&mask), T(y>>(width&63)&mask)
+			o[4], o[5] = T(z&mask), T(z>>(width&63)&mask)
+			o[6], o[7] = T(u&mask), T(u>>(width&63)&mask)
 		}
 	default:
-		for ; i+8 <= len(out); i += 8 {
-			o, at := (*[8]T)(out[i:]), uint(0)
-			for k := range o {
-				o[k] = T(binary.LittleEndian.Uint64(low[at/8:]) >> (at % 8) & mask)
-				at += width
+		for ; len(out) >= atOnce; out, low = out[atOnce:], low[width:] {
+			o := (*[atOnce]T)(out)
+			for i := range o {
+				o[i] = T(load(low, uint(i)*width) & mask)
 			}
-			low = low[width:]
 		}
 	}
-	for at := uint(0); i < len(out); i++ { // fewer than 8, from a full byte on
-		out[i] = T(binary.LittleEndian.Uint64(low[at/8:]) >> (at % 8) & mask)
-		at += width
-	}
 }
+
+// load returns what follows a bit, at least 57 bits of it.
+func load(low []byte, bit uint) uint64 { return binary.LittleEndian.Uint64(low[bit/8:]) >> (bit % 8) }
 
 // patch adds the rest of the wide values.
 func patch[T integer](col []T, rest []byte, width int) error {

@@ -95,38 +95,38 @@ func (d *Decoder) parseFeature(data []byte, b *Batch) error {
 		f.Sizes, f.Gaps = old.Sizes[:0], old.Gaps[:0]
 	}
 	numbers := [...]*uint64{5: &f.SYN, 6: &f.SYNACK, 7: &f.FIN, 8: &f.RST, 9: &f.NewFlows, 10: &f.Overflow}
-	err := eachField(data, func(field protowire.Number, value uint64, data []byte) (err error) {
-		switch field {
+	fields := fieldReader{rest: data}
+	for fields.next() {
+		switch number := fields.number; number {
 		case 1:
-			f.Interface = d.names.get(data)
+			f.Interface = d.names.get(fields.data)
 		case 2:
-			f.Egress = value != 0
+			f.Egress = fields.value != 0
 		case 3:
-			f.IntervalMS = uint32(min(value, max32))
+			f.IntervalMS = uint32(min(fields.value, max32))
 		case 4:
-			return parseCounter(data, &f.Seen)
+			fields.err = parseCounter(fields.data, &f.Seen)
 		case 5, 6, 7, 8, 9, 10:
-			*numbers[field] = value
+			*numbers[number] = fields.value
 		case 11:
-			f.Sizes, err = parseBuckets(f.Sizes, data)
+			f.Sizes, fields.err = parseBuckets(f.Sizes, fields.data)
 		case 12:
-			f.Gaps, err = parseBuckets(f.Gaps, data)
+			f.Gaps, fields.err = parseBuckets(f.Gaps, fields.data)
 		case 13:
-			f.NetNS = d.names.get(data)
+			f.NetNS = d.names.get(fields.data)
 		default: // from a newer agent
 		}
-		return err
-	})
+	}
 	if len(b.Features) < MaxFeatures+1 { // one too many is refused by Validate
 		b.Features = append(b.Features, f)
 	}
-	return err
+	return fields.err
 }
 
 // parseBuckets appends the values of data.
 func parseBuckets(buckets []uint64, data []byte) ([]uint64, error) {
 	for len(data) > 0 {
-		v, n := protowire.ConsumeVarint(data)
+		v, n := shortVarint(data)
 		if n < 0 {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
 		}
@@ -151,27 +151,27 @@ func appendSource(dst []byte, s *Source) []byte {
 
 func parseSource(data []byte, b *Batch) error {
 	var s Source
-	err := eachField(data, func(field protowire.Number, value uint64, data []byte) error {
-		switch field {
+	f := fieldReader{rest: data}
+	for f.next() {
+		switch f.number {
 		case 1:
 			var ok bool
-			if s.Addr, ok = netip.AddrFromSlice(data); !ok {
-				return fmt.Errorf("%w: source address of %d bytes", ErrInvalid, len(data))
+			if s.Addr, ok = netip.AddrFromSlice(f.data); !ok {
+				return fmt.Errorf("%w: source address of %d bytes", ErrInvalid, len(f.data))
 			}
 		case 2:
-			s.IntervalMS = uint32(min(value, max32))
+			s.IntervalMS = uint32(min(f.value, max32))
 		case 3:
-			s.Flows = value
+			s.Flows = f.value
 		case 4:
-			s.Targets = value
+			s.Targets = f.value
 		case 5:
-			return parseCounter(data, &s.Overflow)
+			f.err = parseCounter(f.data, &s.Overflow)
 		default: // from a newer agent
 		}
-		return nil
-	})
+	}
 	if len(b.Sources) < MaxSources+1 {
 		b.Sources = append(b.Sources, s)
 	}
-	return err
+	return f.err
 }

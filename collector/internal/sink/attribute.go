@@ -97,15 +97,20 @@ func (c *attribute) fill(n int) {
 
 // add adds the entries of a batch.
 func (c *attribute) add(values []uint32) {
+	at := len(c.entries)
 	if c.names != nil {
-		for _, v := range values {
-			c.addName(c.names.batch[v])
+		c.entries = extend(c.entries, len(values))
+		added, text := c.entries[at:][:len(values)], uint32(0)
+		for i, v := range values {
+			name := c.names.batch[v]
+			added[i] = name.number
+			text += name.length // of at most 2^16 names of at most 255 bytes
 		}
+		c.text += int(text)
 		return
 	}
-	at, least := len(c.entries), c.entries[0]
 	c.entries = append(c.entries, values...)
-	if least != 0 {
+	if least := c.entries[0]; least != 0 {
 		for i := range values {
 			c.entries[at+i] += least
 		}
