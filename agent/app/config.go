@@ -1,7 +1,6 @@
 package app
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/agent/internal/probe"
 	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
 	"github.com/ebbwatch/ebbwatch/agent/internal/warn"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
@@ -81,45 +81,20 @@ func DefaultConfig() Config {
 
 // Validate implements config.Validator.
 func (c *Config) Validate() error {
-	if err := ebbwatch.ValidateAgent(c.Name); err != nil {
-		return fmt.Errorf("name: %w", err)
-	}
-	switch {
-	case c.DrainInterval < minDrainInterval || c.DrainInterval > maxDrainInterval:
-		return fmt.Errorf("drain_interval: %v is not within %v to %v", c.DrainInterval, minDrainInterval, maxDrainInterval)
-	case c.QueueMaxBytes < minQueue:
-		return fmt.Errorf("queue_max_bytes: %d is below %d", c.QueueMaxBytes, minQueue)
-	case c.MemoryLimit < minMemory:
-		return fmt.Errorf("memory_limit: %d is below %d", c.MemoryLimit, minMemory)
-	case c.FlushTimeout < 0 || c.FlushTimeout > time.Minute:
-		return fmt.Errorf("flush_timeout: %v is not within 0s to 1m", c.FlushTimeout)
-	}
-	if err := c.NATS.Validate(); err != nil {
-		return fmt.Errorf("nats.%w", err)
-	}
-	if err := ops.CheckListen(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	if err := c.Spool.Validate(); err != nil {
-		return fmt.Errorf("spool.%w", err)
-	}
-	if err := c.Interfaces.Validate(); err != nil {
-		return fmt.Errorf("interfaces.%w", err)
-	}
-	if err := c.Budget.Validate(); err != nil {
-		return fmt.Errorf("budget.%w", err)
-	}
-	if err := c.Datapath.Validate(); err != nil {
-		return fmt.Errorf("datapath.%w", err)
-	}
-	if c.Datapath.MaxInterfaces > maxInterfaces {
-		return fmt.Errorf("datapath.max_interfaces: %d is above %d", c.Datapath.MaxInterfaces, maxInterfaces)
-	}
-	if err := c.Conversations.Validate(); err != nil {
-		return fmt.Errorf("conversations.%w", err)
-	}
-	if err := c.Warning.Validate(); err != nil {
-		return fmt.Errorf("warning.%w", err)
-	}
-	return nil
+	return config.All(
+		config.At("name", ebbwatch.ValidateAgent(c.Name)),
+		config.Wrong(c.DrainInterval < minDrainInterval || c.DrainInterval > maxDrainInterval, "drain_interval: %v is not within %v to %v", c.DrainInterval, minDrainInterval, maxDrainInterval),
+		config.Wrong(c.QueueMaxBytes < minQueue, "queue_max_bytes: %d is below %d", c.QueueMaxBytes, minQueue),
+		config.Wrong(c.MemoryLimit < minMemory, "memory_limit: %d is below %d", c.MemoryLimit, minMemory),
+		config.Wrong(c.FlushTimeout < 0 || c.FlushTimeout > time.Minute, "flush_timeout: %v is not within 0s to 1m", c.FlushTimeout),
+		config.Under("nats", c.NATS.Validate()),
+		config.At("listen", ops.CheckListen(c.Listen)),
+		config.Under("spool", c.Spool.Validate()),
+		config.Under("interfaces", c.Interfaces.Validate()),
+		config.Under("budget", c.Budget.Validate()),
+		config.Under("datapath", c.Datapath.Validate()),
+		config.Wrong(c.Datapath.MaxInterfaces > maxInterfaces, "datapath.max_interfaces: %d is above %d", c.Datapath.MaxInterfaces, maxInterfaces),
+		config.Under("conversations", c.Conversations.Validate()),
+		config.Under("warning", c.Warning.Validate()),
+	)
 }

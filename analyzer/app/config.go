@@ -1,9 +1,6 @@
 package app
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/incident"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/llm"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/notify"
@@ -12,6 +9,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/web"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
@@ -43,23 +41,16 @@ func DefaultConfig() Config {
 
 // Validate implements config.Validator.
 func (c *Config) Validate() error {
-	if err := c.NATS.Validate(); err != nil {
-		return fmt.Errorf("nats.%w", err)
-	}
-	if err := ops.CheckListen(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for _, part := range []struct {
-		key   string
-		check interface{ Validate() error }
-	}{
-		{"clickhouse", &c.ClickHouse}, {"web", c.Web}, {"scheduler", &c.Scheduler}, {"detectors", &c.Detectors}, {"incidents", &c.Incidents},
-		{"llm", c.LLM}, {"notify", c.Notify},
-	} {
-		if err := part.check.Validate(); err != nil {
-			return fmt.Errorf("%s.%w", part.key, err)
-		}
-	}
-	// These two name their whole key themselves.
-	return errors.Join(c.Report.Validate(), c.Periodic.Validate())
+	return config.All(
+		config.Under("nats", c.NATS.Validate()),
+		config.At("listen", ops.CheckListen(c.Listen)),
+		config.Under("clickhouse", c.ClickHouse.Validate()),
+		config.Under("web", c.Web.Validate()),
+		config.Under("scheduler", c.Scheduler.Validate()),
+		config.Under("detectors", c.Detectors.Validate()),
+		config.Under("incidents", c.Incidents.Validate()),
+		config.Under("llm", c.LLM.Validate()),
+		config.Under("notify", c.Notify.Validate()),
+		c.Report.Validate(), c.Periodic.Validate(), // these two name their whole key themselves
+	)
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/beacon"
@@ -10,6 +9,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/scan"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/detect/volume"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/store"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Detectors configures every detector. A detector is added here and in list.
@@ -49,21 +49,20 @@ func (d *Detectors) entries() []entry {
 	}
 }
 
-// Validate names the first key that cannot work.
+// Validate names the keys that cannot work, one of each detector.
 func (d *Detectors) Validate() error {
 	enabled := 0
+	var wrong []error
 	for _, e := range d.entries() {
-		if err := e.check.Validate(); err != nil {
-			return fmt.Errorf("%s.%w", e.name, err)
-		}
+		wrong = append(wrong, config.Under(e.name, e.check.Validate()))
 		if e.enabled {
 			enabled++
 		}
 	}
 	if enabled == 0 {
-		return errors.New("at least one detector must be enabled")
+		wrong = append(wrong, errors.New("at least one detector must be enabled"))
 	}
-	return nil
+	return config.All(wrong...)
 }
 
 // list returns the enabled detectors.

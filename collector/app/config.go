@@ -1,14 +1,13 @@
 package app
 
 import (
-	"fmt"
-
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/enrich"
 	"github.com/ebbwatch/ebbwatch/collector/internal/ingest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/schema"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
@@ -34,21 +33,15 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate names the first key that is wrong.
+// Validate names the keys that are wrong.
 func (c *Config) Validate() error {
-	if err := c.NATS.Validate(); err != nil {
-		return fmt.Errorf("nats.%w", err)
-	}
-	if err := ops.CheckListen(c.Listen); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for _, part := range []interface{ Validate() error }{c.ClickHouse, c.Streams, c.Ingest, c.Insert, &c.Enrich} {
-		if err := part.Validate(); err != nil {
-			return err
-		}
-	}
-	if n := len(c.ClickHouse.Cluster.Shards); n > 0 && c.Streams.Shards%n != 0 {
-		return fmt.Errorf("streams.shards: is %d, which is no multiple of the %d servers of clickhouse.cluster.shards: some would get more than others, or nothing", c.Streams.Shards, n)
-	}
-	return c.Store.Validate(c.Ingest.MaxAge)
+	servers := len(c.ClickHouse.Cluster.Shards)
+	return config.All(
+		config.Under("nats", c.NATS.Validate()),
+		config.At("listen", ops.CheckListen(c.Listen)),
+		c.ClickHouse.Validate(), c.Streams.Validate(), c.Ingest.Validate(), c.Insert.Validate(), c.Enrich.Validate(),
+		config.Wrong(servers > 0 && c.Streams.Shards%max(1, servers) != 0,
+			"streams.shards: is %d, which is no multiple of the %d servers of clickhouse.cluster.shards: some would get more than others, or nothing", c.Streams.Shards, servers),
+		c.Store.Validate(c.Ingest.MaxAge),
+	)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -170,6 +171,34 @@ func TestOthersWordsDoNothingToATerminal(t *testing.T) {
 	} {
 		if got := cli.Visible(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
+// traced is an error of a library that tells more if it is asked for more.
+type traced struct{}
+
+func (traced) Error() string { return "refused" }
+
+func (traced) Format(s fmt.State, verb rune) {
+	text := "refused"
+	if s.Flag('+') {
+		text += "\n    library.go:12"
+	}
+	_, _ = io.WriteString(s, text)
+}
+
+func TestAnErrorInTheLogIsItsText(t *testing.T) {
+	for format, want := range map[string]string{"text": `error="insert: refused"`, "json": `"error":"insert: refused"`} {
+		var out bytes.Buffer
+		log, err := cli.Logger(&out, "info", format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Warn("insert failed", "error", errors.Join(fmt.Errorf("insert: %w", traced{})))
+		log.Warn("insert failed", "error", traced{}, "seconds", 2)
+		if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "library.go") || !strings.Contains(out.String(), "refused") {
+			t.Errorf("as %s the log is %s", format, &out)
 		}
 	}
 }

@@ -62,16 +62,16 @@ type checker struct {
 	preset map[string]string // keys that cannot be set here, and why
 }
 
-// check reports the first thing in node that a value of type t cannot hold. key
+// check reports what in node a value of type t cannot hold. key
 // is the path of node, "" at the top. Anchors, aliases and tags are left to the
 // library.
-func (c checker) check(t reflect.Type, node ast.Node, key string) error {
-	refuse := func(format string, args ...any) error {
+func (c checker) check(t reflect.Type, node ast.Node, key string) (wrong []error) {
+	refuse := func(format string, args ...any) []error {
 		reason := fmt.Errorf(format, args...)
 		if key != "" {
 			reason = fmt.Errorf("%s: %w", key, reason)
 		}
-		return &located{node.GetToken().Position.Line, reason}
+		return []error{&located{node.GetToken().Position.Line, reason}}
 	}
 	switch node.Type() {
 	case ast.AnchorType, ast.AliasType, ast.TagType, ast.MergeKeyType:
@@ -98,16 +98,14 @@ func (c checker) check(t reflect.Type, node ast.Node, key string) error {
 			return refuse("must be a list, as [first, second]")
 		}
 		for i, value := range list.Values {
-			if err := c.check(t.Elem(), value, fmt.Sprintf("%s[%d]", key, i)); err != nil {
-				return err
-			}
+			wrong = append(wrong, c.check(t.Elem(), value, fmt.Sprintf("%s[%d]", key, i))...)
 		}
 	}
-	return nil
+	return wrong
 }
 
 // section checks the keys of a struct.
-func (c checker) section(t reflect.Type, values []*ast.MappingValueNode, key string) error {
+func (c checker) section(t reflect.Type, values []*ast.MappingValueNode, key string) (wrong []error) {
 	for _, value := range values {
 		if value.Key.IsMergeKey() {
 			continue
@@ -115,7 +113,8 @@ func (c checker) section(t reflect.Type, values []*ast.MappingValueNode, key str
 		line, name := value.Key.GetToken().Position.Line, value.Key.GetToken().Value
 		path := strings.TrimPrefix(key+"."+name, ".")
 		if why, preset := c.preset[path]; preset {
-			return &located{line, fmt.Errorf("%s: %s", path, why)}
+			wrong = append(wrong, &located{line, fmt.Errorf("%s: %s", path, why)})
+			continue
 		}
 		field, ok := fieldOf(t, name)
 		if !ok {
@@ -123,13 +122,12 @@ func (c checker) section(t reflect.Type, values []*ast.MappingValueNode, key str
 			if key != "" {
 				here = "in " + key + " are"
 			}
-			return &located{line, fmt.Errorf("%s: no such key; %s: %s", printable(path), here, strings.Join(keys(t), ", "))}
+			wrong = append(wrong, &located{line, fmt.Errorf("%s: no such key; %s: %s", printable(path), here, strings.Join(keys(t), ", "))})
+			continue
 		}
-		if err := c.check(field.Type, value.Value, path); err != nil {
-			return err
-		}
+		wrong = append(wrong, c.check(field.Type, value.Value, path)...)
 	}
-	return nil
+	return wrong
 }
 
 // errNoLeaf is the answer of leaf about lists and sections.

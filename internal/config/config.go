@@ -28,7 +28,8 @@ import (
 var ErrInvalid = errors.New("invalid configuration")
 
 // Validator is implemented by a configuration that can check itself. Its error
-// should name the key, as in "collector.batch_rows: must be above 0".
+// should name the key, as in "collector.batch_rows: must be above 0", and tell of every
+// key that is wrong (All).
 type Validator interface{ Validate() error }
 
 // Presetter is implemented by a configuration some of whose keys are not a choice
@@ -47,13 +48,15 @@ type Completer interface{ Complete() }
 // Load fills cfg, a pointer to a struct that holds its defaults: first from
 // file (if not ""), then from environ (in the form of os.Environ), and then
 // completes and validates it. Errors name the file and the line, or the
-// variable, the key, and the reason.
+// variable, the key, and the reason, and tell of all that is wrong: first of what
+// cannot be read, and if there is nothing of the kind of what Validate refuses.
 func Load(cfg any, file string, environ []string) error {
 	c := checker{preset: preset(cfg)}
 	var tree ast.Node
+	var wrong []error
 	if file != "" {
 		var err error
-		if tree, err = c.loadFile(cfg, file); err != nil {
+		if tree, wrong, err = c.loadFile(cfg, file); err != nil {
 			return err
 		}
 	}
@@ -63,26 +66,28 @@ func Load(cfg any, file string, environ []string) error {
 			vars[name] = value
 		}
 	}
-	if err := c.loadEnv(reflect.ValueOf(cfg).Elem(), "", vars); err != nil {
-		return err
-	}
+	wrong = append(wrong, c.loadEnv(reflect.ValueOf(cfg).Elem(), "", vars)...)
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		if !notOurs(name) {
-			return fmt.Errorf("%w: environment variable %s: %s", ErrInvalid, name, c.unknown(name))
+			wrong = append(wrong, fmt.Errorf("environment variable %s: %s", name, c.unknown(name)))
 		}
+	}
+	if len(wrong) > 0 {
+		return invalid(wrong)
 	}
 	if v, ok := cfg.(Completer); ok {
 		v.Complete()
 	}
 	if v, ok := cfg.(Validator); ok {
-		if err := v.Validate(); err != nil {
+		for _, err := range each(v.Validate()) {
 			if line := lineOf(tree, err.Error()); line > 0 {
-				return inFile(file, &located{line, err})
+				wrong = append(wrong, inFile(file, &located{line, err}))
+			} else {
+				wrong = append(wrong, fmt.Errorf("%s: %w", source(file), err))
 			}
-			return fmt.Errorf("%w: %s: %w", ErrInvalid, source(file), err)
 		}
 	}
-	return nil
+	return invalid(wrong)
 }
 
 func preset(cfg any) map[string]string {
@@ -121,35 +126,39 @@ func source(file string) string {
 	return file
 }
 
-// loadFile returns the syntax tree of the file, too, nil if it is empty.
-func (c checker) loadFile(cfg any, file string) (ast.Node, error) {
+// loadFile returns the syntax tree of the file, nil if it is empty, and what is wrong in
+// it. It fails if the file cannot be read.
+func (c checker) loadFile(cfg any, file string) (tree ast.Node, wrong []error, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	tree, err := parse(text)
+	tree, err = parse(text)
 	if err != nil {
-		return nil, inFile(file, err)
+		return nil, []error{inFile(file, err)}, nil
 	}
 	if tree == nil {
-		return nil, nil // an empty file means the defaults; decoded, it would be null and set zeros
+		return nil, nil, nil // an empty file means the defaults; decoded, it would be null and set zeros
 	}
-	if err := c.check(reflect.TypeOf(cfg).Elem(), tree, ""); err != nil {
-		return nil, inFile(file, err)
+	for _, err := range c.check(reflect.TypeOf(cfg).Elem(), tree, "") {
+		wrong = append(wrong, inFile(file, err))
+	}
+	if len(wrong) > 0 {
+		return tree, wrong, nil
 	}
 	if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
-		return nil, inFile(file, inWords(err))
+		return nil, []error{inFile(file, inWords(err))}, nil
 	}
-	return tree, nil
+	return tree, nil, nil
 }
 
 // inFile names file, and the line if err knows it.
 func inFile(file string, err error) error {
 	var at *located
 	if errors.As(err, &at) {
-		return fmt.Errorf("%w: %s:%d: %w", ErrInvalid, file, at.line, at.err)
+		return fmt.Errorf("%s:%d: %w", file, at.line, at.err)
 	}
-	return fmt.Errorf("%w: %s: %w", ErrInvalid, file, err)
+	return fmt.Errorf("%s: %w", file, err)
 }
 
 // duration reads a duration as Go writes it, and says what is wrong in words.
@@ -165,8 +174,8 @@ func duration(d *time.Duration, text []byte) error {
 
 // loadEnv sets the leaves of v, the section at path, that vars names, and takes
 // those from vars. A value is read as YAML, so a list is written [a, b] and a
-// duration 5s.
-func (c checker) loadEnv(v reflect.Value, path string, vars map[string]string) error {
+// duration 5s. It returns what is wrong.
+func (c checker) loadEnv(v reflect.Value, path string, vars map[string]string) (wrong []error) {
 	t := v.Type()
 	for i := range t.NumField() {
 		field, key := t.Field(i), keyOf(t.Field(i))
@@ -178,9 +187,7 @@ func (c checker) loadEnv(v reflect.Value, path string, vars map[string]string) e
 			continue
 		}
 		if _, isText := v.Field(i).Addr().Interface().(encoding.TextUnmarshaler); field.Type.Kind() == reflect.Struct && !isText {
-			if err := c.loadEnv(v.Field(i), key, vars); err != nil {
-				return err
-			}
+			wrong = append(wrong, c.loadEnv(v.Field(i), key, vars)...)
 			continue
 		}
 		for _, name := range []string{field.Tag.Get("env"), variable(key)} {
@@ -192,11 +199,11 @@ func (c checker) loadEnv(v reflect.Value, path string, vars map[string]string) e
 			if field.Type.Kind() == reflect.String { // not YAML: a key may hold any byte
 				v.Field(i).SetString(value)
 			} else if err := c.setFromText(v.Field(i), value); err != nil {
-				return fmt.Errorf("%w: environment variable %s: %w", ErrInvalid, name, err)
+				wrong = append(wrong, fmt.Errorf("environment variable %s: %w", name, err))
 			}
 		}
 	}
-	return nil
+	return wrong
 }
 
 // setFromText sets v to a value that is written as YAML.
@@ -208,7 +215,7 @@ func (c checker) setFromText(v reflect.Value, text string) error {
 	if tree == nil {
 		return errors.New("has no value: write one, or unset it")
 	}
-	if err := c.check(v.Type(), tree, ""); err != nil {
+	if err := All(c.check(v.Type(), tree, "")...); err != nil {
 		return err
 	}
 	if err := yaml.Unmarshal([]byte(text), v.Addr().Interface()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -47,10 +48,13 @@ type hook struct {
 }
 
 func (s sample) Validate() error {
-	if s.Rows <= 0 {
-		return errors.New("rows: must be above 0")
-	}
-	return nil
+	return config.All(
+		config.Wrong(s.Rows <= 0, "rows: must be above 0"),
+		config.Under("nats", config.All(
+			config.Wrong(s.NATS.URL == "nowhere", "url: is nowhere"),
+			config.Wrong(s.NATS.Key == "short", "api_key: is short"),
+		)),
+	)
 }
 
 func load(t *testing.T, yaml string, env ...string) (sample, error) {
@@ -184,5 +188,45 @@ func TestAFileWithoutKeysMeansTheDefaults(t *testing.T) {
 		if err != nil || cfg.Rows != 10 || cfg.Interval != 5*time.Second {
 			t.Errorf("%s loads as %+v: %v", name, cfg, err)
 		}
+	}
+}
+
+func TestLoadTellsAllThatIsWrong(t *testing.T) {
+	for _, tt := range []struct {
+		name, yaml string
+		env        []string
+		want       string
+	}{
+		{
+			"what cannot be read, in the file and the environment",
+			"rows: many\nrowz: 1\nnats:\n  uri: x\nhooks:\n- {wait: soon}\n- {on: maybe}\n", []string{"EBBWATCH_SMALL=-1", "EBBWATCH_NONE=1"},
+			`invalid configuration, 7 errors:
+  service.yaml:1: rows: "many" is not a whole number, or too large
+  service.yaml:2: "rowz": no such key; here are: drain_interval, include, rows, nats, hooks, small, share, own
+  service.yaml:4: "nats.uri": no such key; in nats are: url, password, api_key
+  service.yaml:6: hooks[0].wait: "soon" is not a duration such as 500ms, 5s or 2h
+  service.yaml:7: hooks[1].on: "maybe" is neither true nor false
+  environment variable EBBWATCH_SMALL: "-1" is not a whole number from 0 to 65535
+  environment variable EBBWATCH_NONE: no such key (--dump-config prints them all)`,
+		},
+		{
+			"what is refused",
+			"rows: -1\nnats:\n  api_key: short\n  url: nowhere\n", nil,
+			`invalid configuration, 3 errors:
+  service.yaml:1: rows: must be above 0
+  service.yaml:4: nats.url: is nowhere
+  service.yaml:3: nats.api_key: is short`,
+		},
+		{"one thing only", "rows: -1\n", nil, `invalid configuration: service.yaml:1: rows: must be above 0`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.yaml, tt.env...)
+			if !errors.Is(err, config.ErrInvalid) {
+				t.Fatalf("got %v, want ErrInvalid", err)
+			}
+			if got := regexp.MustCompile(`\S*/service`).ReplaceAllString(err.Error(), "service"); got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+		})
 	}
 }

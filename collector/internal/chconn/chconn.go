@@ -4,7 +4,6 @@ package chconn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"regexp"
@@ -39,21 +38,17 @@ func DefaultConfig() Config {
 
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
-// Validate names the first key that is wrong.
+// Validate names the keys that are wrong.
 func (c Config) Validate() error {
-	if _, _, err := net.SplitHostPort(c.Address); err != nil {
-		return fmt.Errorf("clickhouse.address: want host:port, not %q", c.Address)
-	}
-	if !databaseName.MatchString(c.Database) {
-		return fmt.Errorf("clickhouse.database: want letters, digits and '_', not %q", c.Database)
-	}
-	if c.User == "" {
-		return errors.New("clickhouse.user: must not be empty")
-	}
-	if _, err := c.compression(); err != nil {
-		return err
-	}
-	return c.Cluster.validate(c.Database)
+	_, _, noAddress := net.SplitHostPort(c.Address)
+	_, noCompression := c.compression()
+	return config.All(
+		config.Wrong(noAddress != nil, "clickhouse.address: want host:port, not %q", c.Address),
+		config.Wrong(!databaseName.MatchString(c.Database), "clickhouse.database: want letters, digits and '_', not %q", c.Database),
+		config.Wrong(c.User == "", "clickhouse.user: must not be empty"),
+		noCompression,
+		c.Cluster.validate(c.Database),
+	)
 }
 
 func (c Config) compression() (ch.Compression, error) {

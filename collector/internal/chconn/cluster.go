@@ -2,9 +2,10 @@ package chconn
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"strings"
+
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Cluster says how the tables lie on several ClickHouse servers: each shard has
@@ -35,6 +36,9 @@ func DefaultCluster() Cluster {
 	return Cluster{Shards: []string{}, OnCluster: true, Replicated: true, KeeperPath: "/clickhouse/tables/{shard}/{database}/{table}", Replica: "{replica}"}
 }
 
+// unquotable are the characters that a quoted name of ClickHouse must not have.
+const unquotable = "'\\\n"
+
 func (c Cluster) validate(database string) error {
 	if c.Name == "" {
 		if len(c.Shards) > 0 || c.LocalDatabase != "" {
@@ -42,29 +46,21 @@ func (c Cluster) validate(database string) error {
 		}
 		return nil
 	}
-	if !databaseName.MatchString(c.Name) {
-		return fmt.Errorf("clickhouse.cluster.name: want letters, digits and '_', not %q", c.Name)
-	}
-	if c.LocalDatabase != "" && !databaseName.MatchString(c.LocalDatabase) || c.LocalDatabase == database {
-		return fmt.Errorf("clickhouse.cluster.local_database: want letters, digits and '_', and not the name of the database, not %q", c.LocalDatabase)
+	wrong := []error{
+		config.Wrong(!databaseName.MatchString(c.Name), "clickhouse.cluster.name: want letters, digits and '_', not %q", c.Name),
+		config.Wrong(c.LocalDatabase != "" && !databaseName.MatchString(c.LocalDatabase) || c.LocalDatabase == database,
+			"clickhouse.cluster.local_database: want letters, digits and '_', and not the name of the database, not %q", c.LocalDatabase),
+		config.Wrong(c.Replicated && (!strings.HasPrefix(c.KeeperPath, "/") || !strings.Contains(c.KeeperPath, "{table}") || !strings.Contains(c.KeeperPath, "{shard}")),
+			"clickhouse.cluster.keeper_path: must begin with / and have {shard} and {table} in it: each table of each shard needs a place of its own"),
+		config.Wrong(c.Replicated && c.Replica == "", "clickhouse.cluster.replica: must not be empty: the servers of a shard need different names"),
+		config.Wrong(strings.ContainsAny(c.KeeperPath, unquotable), "clickhouse.cluster.keeper_path: must have no quote, backslash or line end"),
+		config.Wrong(strings.ContainsAny(c.Replica, unquotable), "clickhouse.cluster.replica: must have no quote, backslash or line end"),
 	}
 	for i, address := range c.Shards {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return fmt.Errorf("clickhouse.cluster.shards[%d]: want host:port, not %q", i, address)
-		}
+		_, _, err := net.SplitHostPort(address)
+		wrong = append(wrong, config.Wrong(err != nil, "clickhouse.cluster.shards[%d]: want host:port, not %q", i, address))
 	}
-	if c.Replicated && (!strings.HasPrefix(c.KeeperPath, "/") || !strings.Contains(c.KeeperPath, "{table}") || !strings.Contains(c.KeeperPath, "{shard}")) {
-		return errors.New("clickhouse.cluster.keeper_path: must begin with / and have {shard} and {table} in it: each table of each shard needs a place of its own")
-	}
-	if c.Replicated && c.Replica == "" {
-		return errors.New("clickhouse.cluster.replica: must not be empty: the servers of a shard need different names")
-	}
-	for key, value := range map[string]string{"keeper_path": c.KeeperPath, "replica": c.Replica} {
-		if strings.ContainsAny(value, "'\\\n") {
-			return fmt.Errorf("clickhouse.cluster.%s: must have no quote, backslash or line end", key)
-		}
-	}
-	return nil
+	return config.All(wrong...)
 }
 
 // Local returns the configuration of what goes straight to the tables of the

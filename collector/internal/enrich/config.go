@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Config says what is known of addresses and agents.
@@ -43,15 +44,17 @@ func DefaultConfig() Config {
 	return Config{MMDB: []string{}, Networks: []Network{}, Agents: []Agent{}, Interval: 10 * time.Second}
 }
 
-// Validate names the first key that is wrong. Files are not looked at: one that
+// Validate names the keys that are wrong. Files are not looked at: one that
 // is missing or damaged is no reason to stop.
 func (c *Config) Validate() error {
+	var wrong []error
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if c.Interval < time.Second || c.Interval > time.Hour {
-		return errors.New("enrich.interval: must be from 1s to 1h")
+		refuse("enrich.interval: must be from 1s to 1h")
 	}
 	for i, path := range c.MMDB {
 		if path == "" {
-			return fmt.Errorf("enrich.mmdb[%d]: names no file", i)
+			refuse("enrich.mmdb[%d]: names no file", i)
 		}
 	}
 	seen := make(map[netip.Prefix]bool)
@@ -61,24 +64,24 @@ func (c *Config) Validate() error {
 			key, err = "prefix", fmt.Errorf("%s stands here twice", n.Prefix)
 		}
 		if err != nil {
-			return fmt.Errorf("enrich.networks[%d].%s: %w", i, key, err)
+			refuse("enrich.networks[%d].%s: %w", i, key, err)
 		}
 		seen[n.Prefix.Prefix] = true
 	}
 	agents := make(map[string]bool)
 	for i, a := range c.Agents {
 		if err := ebbwatch.ValidateAgent(a.Agent); err != nil {
-			return fmt.Errorf("enrich.agents[%d].agent: %w", i, err)
+			refuse("enrich.agents[%d].agent: %w", i, err)
 		}
 		if agents[a.Agent] {
-			return fmt.Errorf("enrich.agents[%d].agent: %s stands here twice", i, a.Agent)
+			refuse("enrich.agents[%d].agent: %s stands here twice", i, a.Agent)
 		}
 		agents[a.Agent] = true
 		if err := checkTags(a.Tags); err != nil {
-			return fmt.Errorf("enrich.agents[%d].tags: %w", i, err)
+			refuse("enrich.agents[%d].tags: %w", i, err)
 		}
 	}
-	return nil
+	return config.All(wrong...)
 }
 
 // Bounds of what people write.

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 	"regexp"
 	"slices"
 	"time"
@@ -86,41 +87,43 @@ var (
 	indexType = regexp.MustCompile(`^[a-z0-9_]+(\([A-Za-z0-9_., '=]*\))?$`)
 )
 
-// Validate names the first key that is wrong. oldest is the age of the oldest
+// Validate names the keys that are wrong. oldest is the age of the oldest
 // batch that is still stored.
 func (c Config) Validate(oldest time.Duration) error {
 	days := c.RetentionDays
+	var wrong []error
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	for _, r := range days.tables() {
 		if r.days > maxDays {
-			return fmt.Errorf("store.retention_days.%s: must be at most %d: ClickHouse would delete all rows at once, since its times end in 2106", r.table, maxDays)
+			refuse("store.retention_days.%s: must be at most %d: ClickHouse would delete all rows at once, since its times end in 2106", r.table, maxDays)
 		}
 	}
 	for _, r := range []retention{{"flows", days.Flows}, {"coverage", days.Coverage}} {
 		if r.days > 0 && time.Duration(r.days)*24*time.Hour < oldest {
-			return fmt.Errorf("store.retention_days.%s: is %d days, less than ingest.max_age, %s: rows would be deleted as they come, and batches that come again be stored twice. Raise it, or lower ingest.max_age",
+			refuse("store.retention_days.%s: is %d days, less than ingest.max_age, %s: rows would be deleted as they come, and batches that come again be stored twice. Raise it, or lower ingest.max_age",
 				r.table, r.days, oldest)
 		}
 	}
 	if days.Runs > 0 && (days.Coverage == 0 || days.Runs < days.Coverage) {
-		return fmt.Errorf("store.retention_days.runs: must be at least that of coverage, or 0 where that is 0: without its row in runs, a batch that comes again is stored twice")
+		refuse("store.retention_days.runs: must be at least that of coverage, or 0 where that is 0: without its row in runs, a batch that comes again is stored twice")
 	}
 	if days.Flows1h > 0 && (days.Flows1m == 0 || days.Flows1h < days.Flows1m) {
-		return fmt.Errorf("store.retention_days.flows_1h: must be at least that of flows_1m, or 0 where that is 0: peers_of reads whole hours there and the rest in flows_1m")
+		refuse("store.retention_days.flows_1h: must be at least that of flows_1m, or 0 where that is 0: peers_of reads whole hours there and the rest in flows_1m")
 	}
 	for i, index := range c.Indices {
 		key := fmt.Sprintf("store.indices[%d]", i)
 		switch {
 		case !plainName.MatchString(index.Table) || !plainName.MatchString(index.Name):
-			return fmt.Errorf("%s: table and name must be of lower-case letters, digits and '_'", key)
+			refuse("%s: table and name must be of lower-case letters, digits and '_'", key)
 		case index.Expression == "":
-			return fmt.Errorf("%s: name the expression that is indexed", key)
+			refuse("%s: name the expression that is indexed", key)
 		case !indexType.MatchString(index.Type):
-			return fmt.Errorf("%s: the type must be one of ClickHouse's with its parameters, as bloom_filter(0.01), not %q", key, index.Type)
+			refuse("%s: the type must be one of ClickHouse's with its parameters, as bloom_filter(0.01), not %q", key, index.Type)
 		case index.Granularity < 1 || index.Granularity > 1<<20:
-			return fmt.Errorf("%s: granularity must be from 1 to %d", key, 1<<20)
+			refuse("%s: granularity must be from 1 to %d", key, 1<<20)
 		case slices.ContainsFunc(c.Indices[:i], func(o Index) bool { return o.Table == index.Table && o.Name == index.Name }):
-			return fmt.Errorf("%s: table %s has two indices of the name %s", key, index.Table, index.Name)
+			refuse("%s: table %s has two indices of the name %s", key, index.Table, index.Name)
 		}
 	}
-	return nil
+	return config.All(wrong...)
 }

@@ -58,15 +58,17 @@ type Applied struct {
 // the next run.
 func (m *Migrator) Run(ctx context.Context) (Applied, error) {
 	m.layout = newLayout(m.ClickHouse, m.Migrations)
-	if err := m.createDatabases(ctx); err != nil {
+	server, err := m.ClickHouse.Open("")
+	if err != nil {
 		return Applied{}, err
 	}
+	defer server.Close()
 	db, err := m.ClickHouse.Open(m.layout.local)
 	if err != nil {
 		return Applied{}, err
 	}
 	defer db.Close()
-	if done, err := m.nothingToDo(ctx, db); done || err != nil {
+	if done, err := m.nothingToDo(ctx, server, db); done || err != nil {
 		return Applied{}, err // and needs no lock
 	}
 	ctx, unlock, err := m.Lock.Lock(ctx)
@@ -74,6 +76,9 @@ func (m *Migrator) Run(ctx context.Context) (Applied, error) {
 		return Applied{}, fmt.Errorf("lock the migrations: %w", err)
 	}
 	defer unlock()
+	if err := m.createDatabases(ctx, server); err != nil {
+		return Applied{}, err
+	}
 	missing, err := m.missing(ctx, db) // again: another collector may have been faster
 	if err != nil {
 		return Applied{}, err
@@ -97,7 +102,10 @@ func (m *Migrator) Run(ctx context.Context) (Applied, error) {
 	return Applied{missing, changes}, err
 }
 
-func (m *Migrator) nothingToDo(ctx context.Context, db clickhouse.Conn) (bool, error) {
+func (m *Migrator) nothingToDo(ctx context.Context, server, db clickhouse.Conn) (bool, error) {
+	if absent, err := m.absentDatabases(ctx, server); err != nil || len(absent) > 0 {
+		return false, err
+	}
 	missing, err := m.missing(ctx, db)
 	if err != nil || len(missing) > 0 {
 		return false, err
@@ -119,27 +127,35 @@ ENGINE = ReplacingMergeTree(applied)
 ORDER BY version
 COMMENT 'Migrations that were applied to this database. Written by the collector; do not edit.'`
 
-// createDatabases makes the database, and that of the local tables in a cluster.
-func (m *Migrator) createDatabases(ctx context.Context) error {
-	conn, err := m.ClickHouse.Open("")
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+// absentDatabases returns which of the database and that of the local tables in a
+// cluster do not exist.
+func (m *Migrator) absentDatabases(ctx context.Context, server clickhouse.Conn) (absent []string, err error) {
 	names := []string{m.ClickHouse.Database}
 	if m.layout.local != m.ClickHouse.Database {
 		names = append(names, m.layout.local)
 	}
 	for _, name := range names {
 		var exists uint64
-		if err := conn.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", name).Scan(&exists); err != nil {
-			return fmt.Errorf("look for database %s: %w", name, refusal(err))
+		if err := server.QueryRow(ctx, "SELECT count() FROM system.databases WHERE name = ?", name).Scan(&exists); err != nil {
+			return nil, fmt.Errorf("look for database %s: %w", name, refusal(err))
 		}
-		if exists > 0 { // a user that may not create databases can still migrate
-			continue
+		if exists == 0 {
+			absent = append(absent, name)
 		}
+	}
+	return absent, nil
+}
+
+// createDatabases makes those that do not exist: a user that may not create databases
+// can still migrate.
+func (m *Migrator) createDatabases(ctx context.Context, server clickhouse.Conn) error {
+	absent, err := m.absentDatabases(ctx, server)
+	if err != nil {
+		return err
+	}
+	for _, name := range absent {
 		statement := fmt.Sprintf("CREATE DATABASE IF NOT EXISTS `%s`%s COMMENT 'Ebbwatch: flows of every host, and what was concluded from them'", name, m.layout.onCluster())
-		if err := m.exec(ctx, conn, statement); err != nil {
+		if err := m.exec(ctx, server, statement); err != nil {
 			return fmt.Errorf("create database %s: %w", name, err)
 		}
 		m.Log.Info("database created", "database", name)

@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ func TestMigrator(t *testing.T) {
 		"a failed step is named and the next run goes on from there":  failedStep,
 		"rows that are filled stay when a step fails":                 repeatedFill,
 		"many collectors at once apply each migration once":           atOnce,
+		"of many collectors at once one creates the database":         createdAtOnce,
 		"every retention is a key":                                    everyRetention,
 		"tables are brought to the configuration":                     reconciled,
 		"a foreign time to live is left alone":                        foreign,
@@ -395,5 +397,26 @@ func lostLock(t *testing.T, b *bed) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the migration goes on without the lock")
+	}
+}
+
+func createdAtOnce(t *testing.T, b *bed) {
+	b.ch.Query(t, "DROP DATABASE "+b.conn.Database)
+	var log bytes.Buffer // a handler writes one record at a time
+	said := slog.New(slog.NewTextHandler(&log, nil))
+	var wg sync.WaitGroup
+	for i := range 4 {
+		m := b.migrator(t, shipped(t)[:1])
+		m.Log, m.Store = said, nil
+		m.Lock = &schema.KVLock{JS: b.nats.JetStream(t), Holder: fmt.Sprint("collector ", i), TTL: 4 * time.Second, Log: said}
+		wg.Go(func() {
+			if _, err := m.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := strings.Count(log.String(), "database created"); n != 1 {
+		t.Errorf("%d collectors say that they created the database:\n%s", n, &log)
 	}
 }

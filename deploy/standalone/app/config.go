@@ -1,8 +1,6 @@
 package app
 
 import (
-	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -11,6 +9,7 @@ import (
 	collector "github.com/ebbwatch/ebbwatch/collector/app"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/engine"
 	"github.com/ebbwatch/ebbwatch/deploy/standalone/internal/natsd"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Config is the configuration of a standalone Ebbwatch, which connects its parts
@@ -32,26 +31,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate names the first key that cannot be used.
+// Validate names the keys that cannot be used.
 func (c *Config) Validate() error {
-	if c.DataDir == "" {
-		return errors.New("data_dir: names no folder: name one, or leave it out for " + DefaultConfig().DataDir)
-	}
-	for _, section := range []struct {
-		name string
-		err  error
-	}{
-		{"nats", c.NATS.Validate()},
-		{"clickhouse", c.ClickHouse.Validate()},
-		{"agent", c.Agent.Validate()},
-		{"collector", c.Collector.Validate()},
-		{"analyzer", c.Analyzer.Validate()},
-	} {
-		if section.err != nil {
-			return fmt.Errorf("%s.%w", section.name, section.err)
-		}
-	}
-	return nil
+	return config.All(
+		config.Wrong(c.DataDir == "", "data_dir: names no folder: name one, or leave it out for %s", DefaultConfig().DataDir),
+		config.Under("nats", c.NATS.Validate()),
+		config.Under("clickhouse", c.ClickHouse.Validate()),
+		config.Under("agent", c.Agent.Validate()),
+		config.Under("collector", c.Collector.Validate()),
+		config.Under("analyzer", c.Analyzer.Validate()),
+	)
 }
 
 // Complete implements config.Completer: what suits one host, and what leaves

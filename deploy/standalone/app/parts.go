@@ -152,14 +152,21 @@ func queueStored(cfg natsconn.Config, log *slog.Logger) func(context.Context) er
 		if err != nil {
 			return fmt.Errorf("use JetStream: %w", err)
 		}
+		queued := uint64(0) // when the stream answered last
 		for {
 			stream, err := js.Stream(ctx, ebbwatch.FlowStream) // asks for its state
-			if err == nil && stream.CachedInfo().State.Msgs == 0 {
-				return nil
+			if err == nil {
+				if queued = stream.CachedInfo().State.Msgs; queued == 0 {
+					return nil
+				}
 			}
 			select {
 			case <-ctx.Done():
-				log.Warn("batches stay queued for the next start", "error", err)
+				if queued > 0 {
+					log.Warn("batches stay queued for the next start", "batches", queued)
+				} else {
+					log.Warn("cannot tell whether batches stay queued for the next start", "error", err)
+				}
 				return nil
 			case <-time.After(20 * time.Millisecond):
 			}
