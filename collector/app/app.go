@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,9 @@ type App struct {
 	enricher *enrich.Enricher
 	migrated atomic.Bool
 	ingester atomic.Pointer[ingest.Ingester]
+
+	mu    sync.Mutex
+	pools map[string]*sink.Pool // by address
 }
 
 // New returns a collector that has not started.
@@ -44,7 +48,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry()}
+	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry(), pools: make(map[string]*sink.Pool)}
 	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
 	a.metrics = ingest.NewMetrics(a.registry)
 	a.enricher = enrich.New(cfg.Enrich, log, a.registry)
@@ -82,6 +86,7 @@ func (a *App) Run(ctx context.Context) error {
 			Config: a.cfg.Ingest, Streams: a.cfg.Streams, JS: js, Connect: a.backend, Enricher: a.enricher, Metrics: a.metrics, Log: a.log,
 		}
 		a.ingester.Store(ingester)
+		defer a.closePools()
 		return ingester.Run(ctx)
 	})
 	return group.Wait()
@@ -91,8 +96,22 @@ func (a *App) Run(ctx context.Context) error {
 // go to one server, and all servers are asked for what is stored: the agents of a
 // shard were another's before its number was changed.
 func (a *App) backend(shard consume.Shard) ingest.Backend {
-	writer, record := a.writer.Sibling(a.cfg.ClickHouse.Shard(shard.Number)), stored.NewTable(a.cfg.ClickHouse)
-	return ingest.Backend{Store: writer, Record: record, Close: func() { writer.Close(); record.Close() }}
+	conn, record := a.cfg.ClickHouse.Shard(shard.Number), stored.NewTable(a.cfg.ClickHouse)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pools[conn.Address] == nil {
+		a.pools[conn.Address] = a.writer.Pool(conn)
+	}
+	return ingest.Backend{Server: conn.Address, Store: a.pools[conn.Address], Record: record, Close: record.Close}
+}
+
+// closePools closes the connections once nothing is ingested any more.
+func (a *App) closePools() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, pool := range a.pools {
+		pool.Close()
+	}
 }
 
 // migrate repeats until the schema is that of this build.

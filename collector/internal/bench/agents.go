@@ -74,7 +74,7 @@ func playFleet(ctx context.Context, dir string, n int, duration time.Duration, v
 	if err := makeStreams(ctx, server.URL); err != nil {
 		return err
 	}
-	collector, err := startCollector(server.URL, ch, database, verbose)
+	collector, err := startCollector(server.URL, ch, database, 1, verbose)
 	if err != nil {
 		return err
 	}
@@ -203,9 +203,9 @@ func makeStreams(ctx context.Context, url string) error {
 	return err
 }
 
-func startCollector(url string, ch *proctest.ClickHouse, database string, verbose bool) (*proctest.Process, error) {
+func startCollector(url string, ch *proctest.ClickHouse, database string, shards int, verbose bool) (*proctest.Process, error) {
 	return proctest.Ebbwatch(verbose, []string{
-		"EBBWATCH_NATS_URL=" + url, "EBBWATCH_LISTEN=", "EBBWATCH_CLICKHOUSE_ADDRESS=" + ch.Addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + database,
+		"EBBWATCH_NATS_URL=" + url, "EBBWATCH_LISTEN=", fmt.Sprint("EBBWATCH_STREAMS_SHARDS=", shards), "EBBWATCH_CLICKHOUSE_ADDRESS=" + ch.Addr, "EBBWATCH_CLICKHOUSE_DATABASE=" + database,
 		"EBBWATCH_CLICKHOUSE_USER=" + proctest.User, "EBBWATCH_CLICKHOUSE_PASSWORD=" + ch.Password,
 	}, "collector", "run")
 }

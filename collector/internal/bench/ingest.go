@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,9 +18,38 @@ import (
 	"github.com/ebbwatch/ebbwatch/internal/flowgen"
 )
 
+// shardCounts are the numbers of shards of the stream that are measured at one
+// collector: 1, and what docs/fleet.md advises for three collectors.
+var shardCounts = []int{1, 6}
+
+// of each number of shards, by the name that ingestName makes of it.
+var ingestFigures = []string{
+	"flows_per_s", "clickhouse_cpu_ns_per_flow", "collector_cpu_ns_per_flow", "nats_cpu_ns_per_flow", "rows_per_part", "collector_rss_bytes", "clickhouse_rss_bytes",
+}
+
+// ofStore are figures that do not depend on the number of shards.
+var ofStore = []string{"stored_bytes_per_flow", "rollup_bytes_per_flow"}
+
+func ingestName(shards int, figure string) string {
+	if shards == 1 {
+		return "ingest_" + figure
+	}
+	return fmt.Sprintf("ingest_%d_shards_%s", shards, figure)
+}
+
+func ingestNames() (names []string) {
+	for _, shards := range shardCounts {
+		for _, figure := range ingestFigures {
+			names = append(names, ingestName(shards, figure))
+		}
+	}
+	return append(names, ofStore...)
+}
+
 // ingest measures rounds of: fill the stream, start a collector, wait until
 // every flow is in the table. The rate counts from the first commit that is
 // seen to the last, so that start-up does not dilute it; merges go on meanwhile.
+// Rounds of each number of shards take turns, because the host may be noisy.
 func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]float64, error) {
 	all, err := messages(flows, 1000, (*flowgen.Fleet).Next)
 	if err != nil {
@@ -31,7 +61,7 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 	}
 	defer os.RemoveAll(dir)
 	var databases []string
-	for i := range rounds {
+	for i := range rounds * len(shardCounts) {
 		databases = append(databases, fmt.Sprintf("ebbwatch_%d", i))
 	}
 	ch, err := proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose)
@@ -41,12 +71,18 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 	defer ch.Stop()
 	samples := make(map[string][]float64)
 	for i, database := range databases {
-		r := round{dir: filepath.Join(dir, fmt.Sprintf("nats-%d", i)), database: database, ch: ch, messages: all, flows: uint64(len(all) * flowsPerBatch), verbose: verbose}
+		r := round{
+			dir: filepath.Join(dir, fmt.Sprintf("nats-%d", i)), database: database, ch: ch, shards: shardCounts[i%len(shardCounts)],
+			messages: all, flows: uint64(len(all) * flowsPerBatch), verbose: verbose,
+		}
 		values, err := r.run(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("round %d: %w", i+1, err)
 		}
 		for name, value := range values {
+			if !slices.Contains(ofStore, name) {
+				name = ingestName(r.shards, name)
+			}
 			samples[name] = append(samples[name], value)
 		}
 	}
@@ -60,6 +96,7 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 type round struct {
 	dir, database string
 	ch            *proctest.ClickHouse
+	shards        int
 	messages      []message
 	flows         uint64
 	verbose       bool
@@ -74,7 +111,7 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 	if err := r.fill(ctx, server.URL); err != nil {
 		return nil, fmt.Errorf("fill the stream: %w", err)
 	}
-	collector, err := startCollector(server.URL, r.ch, r.database, r.verbose)
+	collector, err := startCollector(server.URL, r.ch, r.database, r.shards, r.verbose)
 	if err != nil {
 		return nil, err
 	}
@@ -85,12 +122,12 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 		return nil, err
 	}
 	values := map[string]float64{
-		"ingest_flows_per_s": rate, "collector_rss_bytes": collector.PeakRSS(), "clickhouse_rss_bytes": r.ch.PeakRSS(),
+		"flows_per_s": rate, "collector_rss_bytes": collector.PeakRSS(), "clickhouse_rss_bytes": r.ch.PeakRSS(),
 	}
 	perFlow := func(seconds float64) float64 { return seconds * 1e9 / float64(r.flows) }
-	values["ingest_clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.CPUSeconds() - engineBefore)
-	values["ingest_collector_cpu_ns_per_flow"] = perFlow(collector.CPUSeconds())
-	values["ingest_nats_cpu_ns_per_flow"] = perFlow(proctest.CPUSeconds(os.Getpid()) - r.ch.CPUSeconds() - collector.CPUSeconds() - selfBefore) // this process runs it
+	values["clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.CPUSeconds() - engineBefore)
+	values["collector_cpu_ns_per_flow"] = perFlow(collector.CPUSeconds())
+	values["nats_cpu_ns_per_flow"] = perFlow(proctest.CPUSeconds(os.Getpid()) - r.ch.CPUSeconds() - collector.CPUSeconds() - selfBefore) // this process runs it
 	collector.Stop()
 	return values, r.check(ctx, values)
 }
@@ -106,7 +143,9 @@ func (r *round) fill(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := consume.Ensure(ctx, js, consume.DefaultConfig()); err != nil {
+	cfg := consume.DefaultConfig()
+	cfg.Shards = r.shards
+	if _, err := consume.Ensure(ctx, js, cfg); err != nil {
 		return err
 	}
 	for _, m := range r.messages {
@@ -178,5 +217,11 @@ func (r *round) check(ctx context.Context, values map[string]float64) error {
 		return err
 	}
 	values["rollup_bytes_per_flow"] = rollup["size"] * float64(rows) / float64(raw)
+	var parts int64 // the numbers of a partition's blocks count the parts that were ever inserted
+	err := r.ch.Conn.QueryRow(ctx, "SELECT sum(parts) FROM (SELECT max(max_block_number) AS parts FROM system.parts WHERE active AND table = 'flows' AND database = ? GROUP BY partition_id)", r.database).Scan(&parts)
+	if err != nil {
+		return err
+	}
+	values["rows_per_part"] = float64(raw) / float64(parts)
 	return nil
 }

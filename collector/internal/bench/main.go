@@ -52,7 +52,7 @@ func run() int {
 	}{
 		{[]string{"decode_append_ns_per_flow", "decode_append_all_columns_ns_per_flow", "encode_insert_ns_per_flow", "encode_insert_all_columns_ns_per_flow", "message_bytes_per_flow", "message_all_columns_bytes_per_flow"}, decodeAppend},
 		{
-			[]string{"ingest_flows_per_s", "ingest_clickhouse_cpu_ns_per_flow", "ingest_collector_cpu_ns_per_flow", "ingest_nats_cpu_ns_per_flow", "stored_bytes_per_flow", "rollup_bytes_per_flow", "collector_rss_bytes", "clickhouse_rss_bytes"},
+			ingestNames(),
 			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
 		},
 		{
@@ -103,7 +103,7 @@ func run() int {
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
 	{"_ns_per_flow", "ns"}, {"_seconds", "s"}, {"_sent_flows", "flows"}, {"query_flows", "flows"}, {"_flows_per_s", "flows/s"}, {"_rows_per_s", "rows/s"},
-	{"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_ns", "ns"}, {"_ms", "ms"},
+	{"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_rows_per_part", "rows"}, {"_ns", "ns"}, {"_ms", "ms"},
 }
 
 func report(name string, value float64) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
@@ -55,31 +56,20 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate names the first key that is wrong.
+// Validate names the keys that are wrong.
 func (c Config) Validate() error {
-	switch {
-	case c.FlowMaxBytes < 16<<20:
-		return errors.New("streams.flow_max_bytes: must be at least 16 MiB")
-	case c.DeadLetterMaxBytes < 1<<20:
-		return errors.New("streams.dead_letter_max_bytes: must be at least 1 MiB")
-	case c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5:
-		return errors.New("streams.replicas: must be 1, 3 or 5")
-	case c.Shards < 1 || c.Shards > 64:
-		return errors.New("streams.shards: must be from 1 to 64")
-	case c.DuplicateWindow < time.Second:
-		return errors.New("streams.duplicate_window: must be at least 1s")
-	case c.AckWait < time.Second:
-		return errors.New("streams.ack_wait: must be at least 1s")
-	case c.MaxAckPending < 100:
-		return errors.New("streams.max_ack_pending: must be at least 100")
-	case c.Standby < time.Second:
-		return errors.New("streams.standby: must be at least 1s")
-	case c.PrefetchMessages < c.Shards || c.PrefetchMessages > c.MaxAckPending:
-		return errors.New("streams.prefetch_messages: must be from streams.shards to max_ack_pending")
-	case c.PrefetchBytes/c.Shards < 2*ebbwatch.MaxBatchEncoded:
-		return errors.New("streams.prefetch_bytes: must be at least 2 MiB for each of streams.shards, two of the largest messages")
-	}
-	return nil
+	return config.All(
+		config.Wrong(c.FlowMaxBytes < 16<<20, "streams.flow_max_bytes: must be at least 16 MiB"),
+		config.Wrong(c.DeadLetterMaxBytes < 1<<20, "streams.dead_letter_max_bytes: must be at least 1 MiB"),
+		config.Wrong(c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5, "streams.replicas: must be 1, 3 or 5"),
+		config.Wrong(c.Shards < 1 || c.Shards > 64, "streams.shards: must be from 1 to 64"),
+		config.Wrong(c.DuplicateWindow < time.Second, "streams.duplicate_window: must be at least 1s"),
+		config.Wrong(c.AckWait < time.Second, "streams.ack_wait: must be at least 1s"),
+		config.Wrong(c.MaxAckPending < 100, "streams.max_ack_pending: must be at least 100"),
+		config.Wrong(c.Standby < time.Second, "streams.standby: must be at least 1s"),
+		config.Wrong(c.PrefetchMessages < c.Shards || c.PrefetchMessages > c.MaxAckPending, "streams.prefetch_messages: must be from streams.shards to max_ack_pending"),
+		config.Wrong(c.PrefetchBytes/max(1, c.Shards) < 2*ebbwatch.MaxBatchEncoded, "streams.prefetch_bytes: must be at least 2 MiB for each of streams.shards, two of the largest messages"),
+	)
 }
 
 // Streams are the collector's streams, created.
@@ -143,6 +133,20 @@ func transform(shards int) *jetstream.SubjectTransformConfig {
 	}
 	source, destination := ebbwatch.ShardTransform(shards)
 	return &jetstream.SubjectTransformConfig{Source: source, Destination: destination}
+}
+
+// Delete removes a message from the stream of batches, if under sequence there still is
+// the one that was stored at the given time: a stream that lost its end in a power
+// failure gives sequences out again. To its consumer it is acknowledged then.
+func (s *Streams) Delete(ctx context.Context, sequence uint64, stored time.Time) error {
+	raw, err := s.Get(ctx, sequence)
+	if err == nil && raw.Time.Equal(stored) {
+		err = s.Flow.DeleteMsg(ctx, sequence)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("remove message %d: %w", sequence, err)
+	}
+	return nil
 }
 
 // Get returns a message of the stream of batches, as the stream's leader has it.

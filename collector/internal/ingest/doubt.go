@@ -137,8 +137,7 @@ func insist[T any](ctx context.Context, p *pipe, question func() (T, error)) (T,
 // is needed of it is asked for again.
 func (p *pipe) forget(ctx context.Context) error {
 	select {
-	case other := <-p.free: // the block before is stored
-		p.free <- other
+	case p.full <- nil: // the block before is stored
 		p.known.Reset()
 		return nil
 	case <-ctx.Done():

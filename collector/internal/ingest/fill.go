@@ -8,29 +8,36 @@ import (
 	"github.com/ebbwatch/ebbwatch/collector/internal/stored"
 )
 
-// fill appends messages to a block and hands it over when it is due and the
-// one before it is stored. A block that is due but waits goes on growing up to
-// its limits; then nothing more is read.
+// fill appends messages to a block and hands it over when it is due and its turn
+// to be inserted. A block that is due but waits goes on growing up to its limits,
+// which are wider for the one that waits first; then nothing more is read.
 func (p *pipe) fill(stop, ctx context.Context) error {
 	defer close(p.full)
 	current := <-p.free
 	due := time.NewTimer(0)
 	<-due.C
 	isDue := false
+	var place *place
+	defer func() { place.leave() }()
 	arrived := p.arrived
 	put := func(msg message) {
 		if p.accept(ctx, current, msg) && len(current.sequences) == 1 {
 			current.since = time.Now()
 			due.Reset(p.Config.BlockAge)
+			place = p.line.join(p.worker)
 		}
 	}
 	for arrived != nil || len(current.sequences) > 0 || p.doubts.waiting() {
-		isFull := current.full(p.limits())
+		limits, wider := p.limits()
+		if place.isFirst() {
+			limits = wider
+		}
+		isFull := current.full(limits)
 		switch {
 		case len(p.doubts.answered) > 0 && !isFull:
 			put(p.doubts.next())
 			continue
-		case p.doubts.ripe(arrived == nil, p.shard.Of):
+		case p.doubts.ripe(arrived == nil, p.shard.Of) && place.stepBack():
 			if p.ask(ctx) != nil {
 				return nil
 			}
@@ -41,13 +48,12 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 			}
 			continue
 		}
-		var full chan *load
 		source := arrived
 		if isFull || p.known.Full() {
 			source = nil
 		}
-		if len(current.sequences) > 0 && (isDue || source == nil) {
-			full = p.full
+		if isDue || source == nil {
+			place.getReady()
 		}
 		select {
 		case <-ctx.Done():
@@ -56,7 +62,19 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 			isDue = true
 		case <-p.doubts.due:
 			p.doubts.isDue = true
-		case full <- current:
+		case <-place.grows():
+			p.move(current, place.large)
+			current.reset()
+			p.free <- current
+			current = place.large
+		case <-place.begins():
+			current.place = place
+			select {
+			case p.full <- current:
+			case <-ctx.Done():
+				return nil
+			}
+			place = nil
 			due.Stop()
 			isDue = false
 			select {
@@ -79,6 +97,18 @@ func (p *pipe) fill(stop, ctx context.Context) error {
 	return nil
 }
 
+// move appends to a load what another has. Both hold the same then.
+func (p *pipe) move(from, to *load) {
+	for _, msg := range from.messages {
+		if b, err := p.decoder.Decode(msg.subject, msg.data, msg.stored); err != nil {
+			to.refuse(msg, err) // as before: its letter is written
+		} else {
+			to.append(b, msg)
+		}
+	}
+	to.since = from.since
+}
+
 // accept appends a message to the block and reports whether it did: not if the
 // message or its batch is known already, or may be. Of a refused one it appends
 // a row that says so.
@@ -91,7 +121,7 @@ func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 			return false // it is acknowledged with its block, or known when it comes again
 		case ledger.Done:
 			p.Metrics.redelivered.Inc()
-			msg.ack() // the acknowledgement got lost; if this one does too, it comes again
+			p.acknowledge(ctx, msg) // the one before got lost; if this one does too, it comes again
 			return false
 		}
 	}
@@ -111,7 +141,7 @@ func (p *pipe) accept(ctx context.Context, l *load, msg message) bool {
 		p.Metrics.copies.Inc()
 		p.ledger.Discard(msg.sequence, msg.stored)
 		p.settleLetters(ctx, []message{msg})
-		msg.ack()
+		p.acknowledge(ctx, msg)
 		return false
 	case stored.Unknown:
 		if !msg.asked {

@@ -5,7 +5,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,16 +14,20 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Config bounds a block, the rows of one insert. Whichever limit is reached
-// first ends it. A collector holds two blocks of each of its shards, which share
-// the limits: with three shards each block has a third of them.
+// first ends it. All blocks of a collector together hold twice the limits, however
+// many shards it reads.
 type Config struct {
 	BlockRows     int           `yaml:"block_rows"`     // of flows, or of coverage
 	BlockMessages int           `yaml:"block_messages"` // batches
 	BlockBytes    int           `yaml:"block_bytes"`    // of the rows in memory, of their insert, and of the batches as received
 	BlockAge      time.Duration `yaml:"block_age"`      // from its first batch
+	// Inserts is how many are made at a time in each ClickHouse server, of different
+	// shards. More use more of its cores, of blocks that are smaller by as much.
+	Inserts int `yaml:"inserts"`
 	// MaxAhead and MaxAge bound the times in a batch around the time at which NATS
 	// stored it; what lies outside goes to the dead letters. Rows of flows and
 	// coverage must be kept for MaxAge at least (store.retention_days).
@@ -39,34 +42,28 @@ type Config struct {
 // and fewer and larger parts need fewer of them.
 func DefaultConfig() Config {
 	return Config{
-		BlockRows: 600_000, BlockMessages: 10_000, BlockBytes: 256 << 20, BlockAge: time.Second,
+		BlockRows: 600_000, BlockMessages: 10_000, BlockBytes: 256 << 20, BlockAge: time.Second, Inserts: 1,
 		MaxAhead: 10 * time.Minute, MaxAge: 7 * 24 * time.Hour, DrainTimeout: 8 * time.Second,
 	}
 }
 
-// Validate names the first key that is wrong.
+// Validate names the keys that are wrong.
 func (c Config) Validate() error {
-	switch {
-	case c.BlockRows < 1 || c.BlockRows > 900_000: // ClickHouse splits larger blocks, and a token must cover one
-		return errors.New("ingest.block_rows: must be from 1 to 900000")
-	case c.BlockMessages < 1 || c.BlockMessages > 20_000: // their sequences must fit one message of NATS
-		return errors.New("ingest.block_messages: must be from 1 to 20000")
-	case c.BlockBytes < 1<<20 || c.BlockBytes > 1<<31: // ends of its names are 32 bits wide
-		return errors.New("ingest.block_bytes: must be from 1 MiB to 2 GiB")
-	case c.BlockAge < 10*time.Millisecond:
-		return errors.New("ingest.block_age: must be at least 10ms")
-	case c.MaxAhead < 0 || c.MaxAge < time.Minute:
-		return errors.New("ingest.max_ahead: must not be negative, and max_age must be at least 1m")
-	case c.MaxAge+c.MaxAhead > 90*24*time.Hour: // one partition a day, and a part for each that an insert touches
-		return errors.New("ingest.max_age: must be at most 90 days together with max_ahead")
-	case c.DrainTimeout < time.Second:
-		return errors.New("ingest.drain_timeout: must be at least 1s")
-	}
-	return nil
+	return config.All(
+		config.Wrong(c.BlockRows < 1 || c.BlockRows > 900_000, "ingest.block_rows: must be from 1 to 900000"),           // ClickHouse splits larger blocks, and a token must cover one
+		config.Wrong(c.BlockMessages < 1 || c.BlockMessages > 20_000, "ingest.block_messages: must be from 1 to 20000"), // their sequences must fit one message of NATS
+		config.Wrong(c.BlockBytes < 1<<20 || c.BlockBytes > 1<<31, "ingest.block_bytes: must be from 1 MiB to 2 GiB"),   // ends of its names are 32 bits wide
+		config.Wrong(c.BlockAge < 10*time.Millisecond, "ingest.block_age: must be at least 10ms"),
+		config.Wrong(c.Inserts < 1 || c.Inserts > 64, "ingest.inserts: must be from 1 to 64"),
+		config.Wrong(c.MaxAhead < 0 || c.MaxAge < time.Minute, "ingest.max_ahead: must not be negative, and max_age must be at least 1m"),
+		config.Wrong(c.MaxAge+c.MaxAhead > 90*24*time.Hour, "ingest.max_age: must be at most 90 days together with max_ahead"), // one partition a day, and a part for each that an insert touches
+		config.Wrong(c.DrainTimeout < time.Second, "ingest.drain_timeout: must be at least 1s"),
+	)
 }
 
 // Store inserts a block under a token, and repeats until it is committed or ctx
-// ends. The same block under the same token is stored once.
+// ends. The same block under the same token is stored once. Inserts of different
+// shards may be made at a time.
 type Store interface {
 	Write(ctx context.Context, b *sink.Block, token string) error
 	// Identity tells stores apart: what one has stored, another does not know.
@@ -75,9 +72,10 @@ type Store interface {
 
 // Backend is one shard's way to the database.
 type Backend struct {
+	Server string // which one gets the inserts: those of one take turns
 	Store  Store
 	Record Record
-	Close  func() // once nobody uses the others
+	Close  func() // once the shard uses the others no more
 }
 
 // Ingester is one collector: it takes its share of the stream's shards.
@@ -94,8 +92,13 @@ type Ingester struct {
 	mu      sync.Mutex
 	trouble error
 	workers map[consume.Shard]*worker
-	sharers atomic.Int64 // how many workers share the memory
+	lines   map[string]*line // by server
+	sharers atomic.Pointer[sharers]
 }
+
+// sharers are those that share the memory: so many workers, whose inserts go to so
+// many servers.
+type sharers struct{ workers, servers int }
 
 // Health returns why not everything that falls to this collector is ingested at
 // the moment, nil if it is.
@@ -113,9 +116,38 @@ func (g *Ingester) Health() error {
 	return nil
 }
 
-// limits returns the limits of one block.
-func (g *Ingester) limits() Config {
-	c, n := g.Config, int(max(1, g.sharers.Load()))
-	c.BlockRows, c.BlockMessages, c.BlockBytes = max(1, c.BlockRows/n), max(1, c.BlockMessages/n), c.BlockBytes/n
-	return c
+// lineOf returns the line before a server. g.mu is held.
+func (g *Ingester) lineOf(server string) *line {
+	if g.lines == nil {
+		g.lines = make(map[string]*line)
+	}
+	if g.lines[server] == nil {
+		g.lines[server] = &line{inserts: g.Config.Inserts, enricher: g.Enricher}
+	}
+	return g.lines[server]
+}
+
+// limits returns the limits of a block that waits, and of one that is the first to
+// wait or is inserted. Each shard has two of the former, which together hold half a
+// block of the configured limits, each server Inserts+1 of the latter: in all two
+// blocks. Where each shard has a server of its own, all are first.
+func (g *Ingester) limits() (waiting, first Config) {
+	n := sharers{1, 1}
+	if s := g.sharers.Load(); s != nil {
+		n = *s
+	}
+	inserts := min(g.Config.Inserts, (n.workers+n.servers-1)/n.servers) // no shard makes two at a time
+	divide := func(of int) (w, f int) {
+		w = of / (4 * n.workers)
+		f = 2 * of
+		if n.workers > n.servers {
+			f -= 2 * n.workers * w
+		}
+		return max(1, w), max(1, f/(n.servers*(inserts+1)))
+	}
+	waiting, first = g.Config, g.Config
+	waiting.BlockRows, first.BlockRows = divide(g.Config.BlockRows)
+	waiting.BlockMessages, first.BlockMessages = divide(g.Config.BlockMessages)
+	waiting.BlockBytes, first.BlockBytes = divide(g.Config.BlockBytes)
+	return waiting, first
 }

@@ -155,13 +155,18 @@ func (k *keeper) take(ctx context.Context, shards []consume.Shard) (changed bool
 			changed = true
 		}
 	}
-	k.sharers.Store(int64(len(k.workers)))
+	servers := make(map[string]bool)
+	for _, w := range k.workers {
+		servers[w.Server] = true
+	}
+	k.sharers.Store(&sharers{workers: max(1, len(k.workers)), servers: max(1, len(servers))})
 	k.Metrics.shards.Set(float64(len(shards)))
 	return changed
 }
 
 func (k *keeper) start(ctx context.Context, shard consume.Shard) *worker {
 	w := &worker{Ingester: k.Ingester, Backend: k.Connect(shard), Log: k.Log, shard: shard, done: make(chan struct{})}
+	w.line = k.lineOf(w.Server)
 	if shard.Of > 1 {
 		w.Log = k.Log.With("shard", shard.String())
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/batch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
-	"github.com/ebbwatch/ebbwatch/collector/internal/sink"
 )
 
 // letterTimeout bounds an attempt to write a dead letter, letterPause the time
@@ -32,11 +31,6 @@ func (p *pipe) refuse(ctx context.Context, l *load, msg message, cause error) er
 	if time.Now().Before(p.letters.until) {
 		return p.letters.err
 	}
-	reason := batch.Undecodable
-	var refusal *batch.RefusedError
-	if errors.As(cause, &refusal) {
-		reason = refusal.Reason
-	}
 	letter := &consume.Letter{
 		Subject: msg.subject, Reason: cause.Error(), Data: msg.data, MessageID: msg.id,
 		Origin: msg.sequence, Stored: msg.stored,
@@ -55,17 +49,21 @@ func (p *pipe) refuse(ctx context.Context, l *load, msg message, cause error) er
 		p.Log.Warn("refused batches stay in their stream for now: dead letters cannot be written", "sequence", msg.sequence, "error", err)
 		return p.letters.err
 	}
-	p.Metrics.refused.WithLabelValues(string(reason)).Inc()
+	p.Metrics.refused.WithLabelValues(string(reasonOf(cause))).Inc()
 	if p.Metrics.mayWarn() {
 		p.Log.Warn("batch refused, see collector dlq list", "subject", msg.subject, "sequence", msg.sequence, "reason", cause.Error())
 	}
-	l.block.Refuse(&sink.Refusal{
-		Stored: msg.stored, Subject: consume.Printable(msg.subject), Reason: string(reason), Detail: consume.Printable(cause.Error()),
-		MessageID: consume.Printable(msg.id), Bytes: len(msg.data), Sequence: msg.sequence,
-	})
-	msg.replayed = false // its letter stays
-	l.note(msg)
+	l.refuse(msg, cause)
 	return nil
+}
+
+// reasonOf returns the reason why a batch is refused.
+func reasonOf(cause error) batch.Reason {
+	var refusal *batch.RefusedError
+	if errors.As(cause, &refusal) {
+		return refusal.Reason
+	}
+	return batch.Undecodable
 }
 
 // settleLetters removes the letters about batches that came from the dead

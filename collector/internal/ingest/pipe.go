@@ -28,6 +28,7 @@ type load struct {
 	newest    time.Time // when the newest message was stored
 	bytes     int
 	since     time.Time // when its first message was appended
+	place     *place    // its turn, from when it is handed over
 }
 
 func newLoad(enricher sink.Enricher) *load {
@@ -51,6 +52,16 @@ func (l *load) note(msg message) {
 	}
 }
 
+// refuse adds a row that tells of a refused batch, and the message that it came in.
+func (l *load) refuse(msg message, cause error) {
+	l.block.Refuse(&sink.Refusal{
+		Stored: msg.stored, Subject: consume.Printable(msg.subject), Reason: string(reasonOf(cause)), Detail: consume.Printable(cause.Error()),
+		MessageID: consume.Printable(msg.id), Bytes: len(msg.data), Sequence: msg.sequence,
+	})
+	msg.replayed = false // its letter stays
+	l.note(msg)
+}
+
 // full reports whether l has reached a limit of c. It may exceed it by one batch.
 func (l *load) full(c Config) bool {
 	return l.block.Longest() >= c.BlockRows || len(l.sequences) >= c.BlockMessages || l.bytes+l.block.Bytes() >= c.BlockBytes
@@ -72,8 +83,8 @@ type pipe struct {
 	ledger   *ledger.Ledger
 	messages jetstream.MessagesContext
 	arrived  chan message
-	full     chan *load // unbuffered: a block is handed over when the one before is stored
-	free     chan *load
+	full     chan *load // unbuffered: a block is handed over when it is its turn
+	free     chan *load // two that are the shard's own, for blocks that do not grow
 	known    stored.Set // of fill
 	doubts   doubts     // of fill
 	letters  breaker    // of fill, and of settle before it
@@ -137,11 +148,19 @@ func (p *pipe) commit(stop, ctx context.Context) error {
 			}
 			l = next
 		}
-		if err := p.store(ctx, l); err != nil {
+		if l == nil { // fill only asks whether the block before is stored
+			continue
+		}
+		place := l.place
+		isOwn, err := l != place.large, p.store(ctx, l)
+		place.leave() // with a large load
+		if err != nil {
 			return err
 		}
-		l.reset()
-		p.free <- l
+		if isOwn {
+			l.reset()
+			p.free <- l
+		}
 		if p.ledger.Fragments() > 256 {
 			p.compact(ctx)
 		}
@@ -159,15 +178,11 @@ func (p *pipe) store(ctx context.Context, l *load) error {
 	if err := p.Store.Write(ctx, l.block, intent.Token); err != nil {
 		return err
 	}
+	l.place.end()
 	failpoint.Here("before acknowledgement")
 	p.ledger.Commit()
 	p.settleLetters(ctx, l.messages)
-	for i, msg := range l.messages {
-		msg.ack() // a lost one comes again and is known
-		if i == len(l.messages)/2 {
-			failpoint.Here("amid acknowledgements")
-		}
-	}
+	p.acknowledge(ctx, l.messages...) // what gets lost comes again and is known
 	p.Metrics.batches.Add(float64(len(l.messages)))
 	p.Metrics.bytes.Add(float64(l.bytes))
 	p.Metrics.blockSeconds.Observe(time.Since(l.since).Seconds())

@@ -67,7 +67,18 @@ func (p *pipe) load(ctx context.Context) error {
 // in the stream. A message that is not there any more was acknowledged, so the
 // insert had succeeded, and the token keeps the rest from being stored twice.
 func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
-	l := newLoad(p.Enricher)
+	place := p.line.join(p.worker) // what was left is as large as other blocks, in memory too
+	defer place.leave()
+	place.getReady()
+	select {
+	case <-place.begins():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	l := place.large
+	if l == nil {
+		l = newLoad(p.Enricher)
+	}
 	for _, r := range intent.Sequences {
 		for seq := r[0]; seq <= r[1]; seq++ {
 			raw, err := p.streams.Get(ctx, seq)
@@ -101,5 +112,6 @@ func (p *pipe) settle(ctx context.Context, intent *ledger.Intent) error {
 	p.Metrics.settled.Inc()
 	p.ledger.Commit()
 	p.settleLetters(ctx, l.messages)
+	p.acknowledge(ctx, l.messages...)
 	return nil
 }

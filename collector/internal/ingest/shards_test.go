@@ -59,12 +59,13 @@ func (s *site) start(js jetstream.JetStream, streams consume.Config) *member {
 	s.t.Helper()
 	cfg := DefaultConfig()
 	cfg.BlockMessages, cfg.BlockAge = 300, 200*time.Millisecond
-	writer := sink.NewWriter(sink.DefaultConfig(), s.conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	pool := sink.NewWriter(sink.DefaultConfig(), s.conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Pool(s.conn)
+	s.t.Cleanup(pool.Close)
 	m := &member{done: make(chan error, 1), Ingester: &Ingester{
 		Config: cfg, Streams: streams, JS: js, Metrics: NewMetrics(prometheus.NewRegistry()),
 		Connect: func(consume.Shard) Backend {
-			w, r := writer.Sibling(s.conn), stored.NewTable(s.conn)
-			return Backend{Store: w, Record: r, Close: func() { w.Close(); r.Close() }}
+			r := stored.NewTable(s.conn)
+			return Backend{Store: pool, Record: r, Close: r.Close}
 		},
 		Log: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
 	}}

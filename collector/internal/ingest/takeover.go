@@ -8,9 +8,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
+	"github.com/ebbwatch/ebbwatch/collector/internal/failpoint"
 )
 
 // pinHeader names the choice of the server that made this collector the active
@@ -27,7 +29,7 @@ type message struct {
 	asked       bool // the database was asked whether it has the batch
 	replayed    bool // from the dead letters
 	// delivery is nil for a message that was taken back: it was delivered to
-	// somebody else, so that it comes again, is known then and is acknowledged.
+	// somebody else.
 	delivery jetstream.Msg
 }
 
@@ -53,9 +55,26 @@ func found(raw *jetstream.RawStreamMsg) message {
 
 // The answers to a delivery may all get lost: then the message comes again.
 
-func (m *message) ack() {
-	if m.delivery != nil {
-		_ = m.delivery.Ack()
+// acknowledge makes room in the stream where messages are stored. There is no delivery
+// to acknowledge of those that were taken back: they are removed. Left to be delivered
+// again after AckWait, they would count as lag until then.
+func (p *pipe) acknowledge(ctx context.Context, messages ...message) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i, m := range messages {
+		if m.delivery != nil {
+			_ = m.delivery.Ack()
+		} else {
+			group.Go(func() error { return p.streams.Delete(ctx, m.sequence, m.stored) })
+		}
+		if i == len(messages)/2 {
+			failpoint.Here("amid acknowledgements")
+		}
+	}
+	if err := group.Wait(); err != nil {
+		p.Log.Debug("batches that are stored stay in the stream until streams.ack_wait is over", "error", err)
 	}
 }
 

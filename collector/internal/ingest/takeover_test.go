@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/consume"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
@@ -121,6 +122,18 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 			t.Fatalf("after 15 s flows holds %q, sent were %q", got, want)
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+	const soon = 5 * time.Second // AckWait is a minute
+	eventually(t, "nothing counts as lag any more", soon, func() bool {
+		metrics.observe(t.Context(), js)
+		return testutil.ToFloat64(metrics.lag) == 0 && testutil.ToFloat64(metrics.lagBytes) == 0 && testutil.ToFloat64(metrics.oldest) == 0
+	})
+	consumer, err := js.Consumer(t.Context(), ebbwatch.FlowStream, ebbwatch.FlowConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := consumer.CachedInfo().NumAckPending; n != 0 {
+		t.Errorf("the consumer waits for %d acknowledgements", n)
 	}
 	if n := testutil.ToFloat64(metrics.takenBack); n != old {
 		t.Errorf("%g batches were taken back, want %d", n, old)

@@ -21,6 +21,7 @@ type worker struct {
 	Backend
 	Log     *slog.Logger
 	shard   consume.Shard
+	line    *line
 	trouble atomic.Pointer[error]
 
 	// Of the keeper.

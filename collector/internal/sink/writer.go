@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/failpoint"
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Config says how inserts are made and repeated.
@@ -42,21 +42,15 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate names the first key that is wrong.
+// Validate names the keys that are wrong.
 func (c Config) Validate() error {
-	switch {
-	case c.Timeout < time.Second:
-		return errors.New("insert.timeout: must be at least 1s")
-	case c.RetryMin < time.Millisecond || c.RetryMax < c.RetryMin:
-		return errors.New("insert.retry_min: must be from 1ms to retry_max")
-	case c.MinFreePercent < 0 || c.MinFreePercent > 90:
-		return errors.New("insert.min_free_percent: must be from 0 to 90")
-	case c.MaxParts < 0:
-		return errors.New("insert.max_parts: must not be negative")
-	case c.PressureInterval < 100*time.Millisecond:
-		return errors.New("insert.pressure_interval: must be at least 100ms")
-	}
-	return nil
+	return config.All(
+		config.Wrong(c.Timeout < time.Second, "insert.timeout: must be at least 1s"),
+		config.Wrong(c.RetryMin < time.Millisecond || c.RetryMax < c.RetryMin, "insert.retry_min: must be from 1ms to retry_max"),
+		config.Wrong(c.MinFreePercent < 0 || c.MinFreePercent > 90, "insert.min_free_percent: must be from 0 to 90"),
+		config.Wrong(c.MaxParts < 0, "insert.max_parts: must not be negative"),
+		config.Wrong(c.PressureInterval < 100*time.Millisecond, "insert.pressure_interval: must be at least 100ms"),
+	)
 }
 
 // Writer inserts blocks, one at a time. It is not safe for concurrent use,
@@ -113,10 +107,9 @@ func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.
 	return w
 }
 
-// Sibling returns a writer with a connection of its own, to where conn says, that
-// counts into the same metrics and shares Health: one for each shard that a
-// collector reads.
-func (w *Writer) Sibling(conn chconn.Config) *Writer {
+// sibling returns a writer with a connection of its own, to where conn says, that
+// counts into the same metrics and shares Health.
+func (w *Writer) sibling(conn chconn.Config) *Writer {
 	return &Writer{cfg: w.cfg, conn: conn, log: w.log, metrics: w.metrics, trouble: w.trouble}
 }
 
