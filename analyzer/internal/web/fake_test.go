@@ -33,7 +33,7 @@ func (s *source) Status(context.Context) status.Status { return s.state }
 
 func (s *source) Incidents(_ context.Context, f store.IncidentFilter) ([]incident.Incident, int, error) {
 	if f.Status == incident.Closed {
-		return s.past, len(s.past), s.err
+		return s.past[:min(len(s.past), f.Limit)], len(s.past), s.err
 	}
 	return s.open, len(s.open), s.err
 }
@@ -61,8 +61,8 @@ func (s *source) Programs(_ context.Context, _, _ time.Time, addresses []string,
 	return found, s.err
 }
 
-func (s *source) Reports(context.Context, store.ReportFilter) ([]store.Report, int, error) {
-	return s.reports, len(s.reports), s.err
+func (s *source) Reports(_ context.Context, f store.ReportFilter) ([]store.Report, int, error) {
+	return s.reports[:min(len(s.reports), f.Limit)], len(s.reports), s.err
 }
 
 func (s *source) Report(_ context.Context, id string) (store.Report, error) {

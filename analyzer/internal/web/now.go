@@ -19,7 +19,8 @@ type now struct {
 	Error     string // why there is nothing of the store, "" if there is
 	Open      []incidentView
 	OpenTotal int
-	Past      []incidentView // closed within a day
+	Past      []incidentView // closed within a day, the newest
+	PastTotal int
 	Loose     []detect.Finding
 	Reports   []reportView
 	Total     int // reports
@@ -84,7 +85,7 @@ func (w *Web) read(ctx context.Context, n *now, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	past, _, err := w.findings.Incidents(ctx, store.IncidentFilter{Status: incident.Closed, From: at.Add(-pastIncidents), Page: store.Page{Limit: maxPast}})
+	past, pastTotal, err := w.findings.Incidents(ctx, store.IncidentFilter{Status: incident.Closed, From: at.Add(-pastIncidents), Page: store.Page{Limit: maxPast}})
 	if err != nil {
 		return err
 	}
@@ -99,7 +100,7 @@ func (w *Web) read(ctx context.Context, n *now, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	n.OpenTotal = total
+	n.OpenTotal, n.PastTotal = total, pastTotal
 	n.Open, n.Past, n.Loose = group(open, past, findings)
 	points, err := w.findings.Throughput(ctx, at.Add(-chartLength), at)
 	if err != nil {

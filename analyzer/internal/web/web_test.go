@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -256,5 +257,29 @@ func TestThePageTellsWhatEachAgentWatches(t *testing.T) {
 	}
 	if n := strings.Count(page, `<dd class="bad">unknown</dd>`); n != 2 {
 		t.Errorf("the coverage of %d agents is unknown, want 2", n)
+	}
+}
+
+// A list that is cut says how long it is.
+func TestListsThatAreCutTellTheirLength(t *testing.T) {
+	s := busy(at)
+	_, whole := get(t, s, "/")
+	if strings.Contains(whole, "The newest") {
+		t.Error("lists that are shown whole are said to be cut")
+	}
+	for len(s.past) < maxPast+5 {
+		s.past = append(s.past, s.past[0])
+	}
+	for len(s.reports) < maxReports+7 {
+		s.reports = append(s.reports, s.reports[0])
+	}
+	_, page := get(t, s, "/")
+	for _, want := range []string{
+		fmt.Sprintf(`Closed in the last day <span class="n">%d</span>`, maxPast+5), fmt.Sprintf("The newest %d are shown", maxPast),
+		fmt.Sprintf(`Reports <span class="n">%d</span>`, maxReports+7), fmt.Sprintf("The newest %d are shown", maxReports),
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
 	}
 }
