@@ -24,15 +24,30 @@ func dlq() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dlq", Short: "Look at the batches that were refused (dead letters), replay or drop them",
 		Long: "A batch that the collector refuses is kept, byte for byte, as a dead letter. Letters are named by\n" +
-			"their number, or chosen by --agent, --reason and --since.",
+			"their number, or chosen by --agent, --reason and --since.\n\n" +
+			"  dlq list                      what was refused, and why\n" +
+			"  dlq show 17                   one of them: what it is, and what to do\n" +
+			"  dlq replay --reason future    send them again, once the cause is gone\n" +
+			"  dlq drop --agent web-1        remove what nobody needs\n\n" +
+			"The reasons, and what to do:\n" + advice(),
 	}
 	cmd.AddCommand(dlqList(), dlqShow(), dlqReplay(), dlqExport(), dlqDrop())
 	return cmd
 }
 
+// advice has a line for each reason.
+func advice() string {
+	var lines []string
+	for _, r := range batch.Reasons() {
+		lines = append(lines, fmt.Sprintf("  %-13s %s", r, r.Advice()))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // letterTool is a command over letters that its arguments and flags choose.
 type letterTool struct {
 	use, short, long string
+	aliases          []string
 	mustChoose       bool // it changes something: no choice is an error
 	limit            int  // the default of --limit
 	flags            func(*cobra.Command)
@@ -83,6 +98,7 @@ func (t letterTool) command() *cobra.Command {
 			return t.run(ctx, &l)
 		},
 	}.Command()
+	cmd.Aliases = t.aliases
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		for _, arg := range args {
 			id, err := strconv.ParseUint(arg, 10, 64)
@@ -165,6 +181,10 @@ func (l *letters) choose(ctx context.Context) (chosen []*consume.Letter, more in
 	if over := len(chosen) - l.limit; over > 0 {
 		more += over
 		chosen = chosen[over:]
+	}
+	if len(chosen) == 0 {
+		all, _, _ := l.Usage()
+		fmt.Fprintf(l.errs, "no letter is chosen, of %d that there are\n", all)
 	}
 	return chosen, more, nil
 }

@@ -41,14 +41,14 @@ func replay(t *testing.T, ch *chtest.Server) {
 	count(4)
 	out, err := b.command("dlq", "show", "1", "4")
 	if err != nil || !strings.Contains(out, "this build would store it now") || !strings.Contains(out, "agent web-1") || !strings.Contains(out, "1 flows") ||
-		!strings.Contains(out, "this build would refuse it now: undecodable") || !strings.Contains(out, "|poison|") {
+		!strings.Contains(out, "this build would refuse it now: undecodable") || strings.Count(out, "  do          ") != 1 || !strings.Contains(out, "do          no agent sends such bytes") || !strings.Contains(out, "|poison|") {
 		t.Errorf("show prints %v\n%s", err, out)
 	}
 	// Refused again: the same letters stay.
 	before := b.letters()
 	out, err = b.command("dlq", "replay", "--reason", "ancient")
 	var exit *cli.ExitError
-	if !errors.As(err, &exit) || exit.Code != 3 || !strings.Contains(out, "3 letters: 0 stored, 3 refused again, 0 waiting, 0 skipped") {
+	if !errors.As(err, &exit) || exit.Code != 3 || !strings.Contains(out, "3 letters: 0 stored, 3 refused again, 0 waiting, 0 skipped\nrefused again: 1, 2, 3.") || !strings.Contains(out, "`dlq show 1`") {
 		t.Errorf("a replay in vain ends with %v and prints\n%s", err, out)
 	}
 	after := b.letters()

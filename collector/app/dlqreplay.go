@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,9 +109,13 @@ func (l *letters) replay(ctx context.Context, chosen []*consume.Letter, wait tim
 
 func (l *letters) printReplay(results []replayResult, wait time.Duration) error {
 	count := make(map[consume.Outcome]int)
+	var again []string // refused
 	encoder := json.NewEncoder(l.out)
 	for _, r := range results {
 		count[r.Outcome]++
+		if r.Outcome == consume.RefusedAgain {
+			again = append(again, strconv.FormatUint(r.ID, 10))
+		}
 		if !l.json {
 			if r.Detail != "" {
 				fmt.Fprintf(l.out, "%d: %s: %s\n", r.ID, r.Outcome, r.Detail)
@@ -125,8 +131,14 @@ func (l *letters) printReplay(results []replayResult, wait time.Duration) error 
 	}
 	fmt.Fprintf(l.out, "%d letters: %d stored, %d refused again, %d waiting, %d skipped\n",
 		len(results), count[consume.Stored], count[consume.RefusedAgain], count[consume.Waiting], count["skipped"])
-	if count[consume.RefusedAgain] > 0 {
-		fmt.Fprintln(l.out, "those refused again stay in the dead letters: `dlq show NUMBER` tells what this build says about one, and table refused_batches has the reason")
+	if len(again) > 0 {
+		const shown = 20
+		more := ""
+		if n := len(again) - shown; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		fmt.Fprintf(l.out, "refused again: %s%s. They stay in the dead letters; `dlq show %s` says why and what to do, table refused_batches has the reason of each\n",
+			strings.Join(again[:min(len(again), shown)], ", "), more, again[0])
 	}
 	if count[consume.Waiting] > 0 && wait > 0 {
 		fmt.Fprintf(l.out, "those waiting are in the stream of batches, and no collector judged them within %s: check that one runs; there is no need to replay them again\n", wait)
@@ -136,7 +148,7 @@ func (l *letters) printReplay(results []replayResult, wait time.Duration) error 
 
 func dlqShow() *cobra.Command {
 	return letterTool{
-		use: "show NUMBER…", short: "Show letters in full, with what this build makes of their bytes", mustChoose: true, limit: 10,
+		use: "show NUMBER…", aliases: []string{"inspect"}, short: "Show letters in full, with what this build makes of their bytes and what to do", mustChoose: true, limit: 10,
 		run: func(ctx context.Context, l *letters) error {
 			chosen, _, err := l.choose(ctx)
 			if err != nil {
@@ -223,14 +235,24 @@ func (v *inspection) print(l *letters) error {
 	if v.Verdict != "" {
 		now = "this build would refuse it now: " + v.Verdict
 	}
-	text := fmt.Sprintf("letter %d\n  refused     %s\n  reason      %s\n  now         %s\n  subject     %s\n  message id  %s\n  came        %s, number %d of the stream\n  bytes       %d",
-		v.ID, v.Refused.Format(time.RFC3339Nano), v.Reason, now, v.Subject, v.MessageID, v.Stored.Format(time.RFC3339Nano), v.Sequence, v.Bytes)
+	todo := ""
+	if reason, _, _ := strings.Cut(v.Verdict, ":"); v.Truncated > 0 {
+		todo = "\n  do          its end is lost: drop it"
+	} else if advice := batch.Reason(reason).Advice(); advice != "" {
+		todo = "\n  do          " + advice
+	}
+	text := fmt.Sprintf("letter %d\n  refused     %s\n  reason      %s\n  now         %s%s\n  subject     %s\n  message id  %s\n  came        %s, number %d of the stream\n  bytes       %d",
+		v.ID, v.Refused.Format(time.RFC3339Nano), v.Reason, now, todo, v.Subject, v.MessageID, v.Stored.Format(time.RFC3339Nano), v.Sequence, v.Bytes)
 	if v.Truncated > 0 {
 		text += fmt.Sprintf(", the beginning of %d: it cannot be replayed", v.Truncated)
 	}
 	if b := v.Batch; b != nil {
+		version := b.Version
+		if version == "" {
+			version = "of no version"
+		}
 		text += fmt.Sprintf("\n  batch       agent %s (%s), boot %s, sequence %d, time %s\n  holds       %d flows, %d features, %d sources",
-			b.Agent, consume.Printable(b.Version), consume.Printable(b.Boot), b.Sequence, b.Time.Format(time.RFC3339Nano), b.Flows, b.Features, b.Sources)
+			b.Agent, consume.Printable(version), consume.Printable(b.Boot), b.Sequence, b.Time.Format(time.RFC3339Nano), b.Flows, b.Features, b.Sources)
 		if b.Flows > 0 {
 			text += fmt.Sprintf(", begun from %s to %s", b.First.Format(time.RFC3339Nano), b.Last.Format(time.RFC3339Nano))
 		}

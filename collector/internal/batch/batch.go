@@ -30,6 +30,20 @@ func Reasons() []Reason {
 	return []Reason{Subject, Undecodable, Version, Invalid, ForgedAgent, Future, Ancient}
 }
 
+// Advice returns what to do about a batch that was refused for the reason, "" if it is
+// none of Reasons.
+func (r Reason) Advice() string {
+	return map[Reason]string{
+		Subject:     "no agent sends on such a subject: find the sender, then drop it",
+		Undecodable: "no agent sends such bytes: find the sender by the subject, then drop it",
+		Version:     "the agent is newer than the collector: update the collector, then replay it",
+		Invalid:     "the agent or the collector is too old, or somebody else sends: update the older one and replay it, or drop it",
+		ForgedAgent: "somebody uses another's credentials, or two configurations are mixed up: repair that, then drop it",
+		Future:      "set the clock of the agent's host; once that time has passed, replay it",
+		Ancient:     "set the clock of the agent's host, or raise ingest.max_age and store.retention_days, then replay it",
+	}[r]
+}
+
 // RefusedError is the error about a message that must not be stored, ever.
 type RefusedError struct {
 	Reason Reason
