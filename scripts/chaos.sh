@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills collectors, the NATS server and ClickHouse under load and counts what is
-# stored. Arguments go to collector/internal/chaostest (-h lists them).
+# stored; with -power it cuts the power of their disks, as root. Arguments go to collector/internal/chaostest (-h lists them).
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

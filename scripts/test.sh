@@ -20,6 +20,14 @@ export GORACE=atexit_sleep_ms=20
 timeout --foreground 1800 go test -race -timeout 15m work
 step "chaos"
 timeout --foreground 300 scripts/chaos.sh -kills 6 -pause 2s
+step "power cuts"
+status=0
+timeout --foreground 300 scripts/chaos.sh -kills 4 -pause 2s -power -victims nats,clickhouse,host || status=$?
+if ((status == 3)) && [[ ${CI:-} != true ]]; then
+	echo "skipped the power cuts: they need root, loop devices and mkfs.ext4" >&2
+elif ((status)); then
+	exit "$status"
+fi
 step "test on Linux 6.1"
 status=0
 timeout --foreground 400 scripts/kernel.sh --quick || status=$?

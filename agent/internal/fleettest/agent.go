@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -27,9 +28,7 @@ type agent struct {
 	dir    string
 	log    *slog.Logger
 	rnd    *rand.Rand
-	flow   uint64 // number of the next flow record: it makes every one of them different
-	runs   []Run
-	lost   map[string]uint64
+	flow   uint64 // number of the last flow record: it makes every one of them different
 	past   []copyOf
 }
 
@@ -39,10 +38,11 @@ type copyOf struct {
 	due time.Time
 }
 
-func newAgent(number int, o *options, dir string, log *slog.Logger) *agent {
+// newAgent returns an agent that has made so many flow records before.
+func newAgent(number int, made uint64, o *options, dir string, log *slog.Logger) *agent {
 	return &agent{
-		options: o, number: number, name: fmt.Sprintf("chaos-%d", number), dir: dir, log: log,
-		rnd: rand.New(rand.NewPCG(o.seed, uint64(number))), lost: make(map[string]uint64),
+		options: o, number: number, name: fmt.Sprintf("chaos-%d", number), dir: dir, log: log, flow: made,
+		rnd: rand.New(rand.NewPCG(o.seed+made, uint64(number))),
 	}
 }
 
@@ -82,7 +82,7 @@ func (a *agent) spool() spool.Config { return spool.Config{Dir: a.dir, MaxBytes:
 
 // run is one run of the agent: a connection, a publisher, and what it does for a
 // while or until ctx ends.
-func (a *agent) run(ctx context.Context, life time.Duration, do func(context.Context, *publish.Publisher, *nats.Conn, *Run) error) error {
+func (a *agent) run(ctx context.Context, life time.Duration, do func(context.Context, *publish.Publisher, *nats.Conn) error) error {
 	conn, err := natsconn.Connect(a.name, natsconn.Config{URL: a.nats}, a.log, nats.ReconnectWait(100*time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 0))
 	if err != nil {
 		return err
@@ -95,23 +95,20 @@ func (a *agent) run(ctx context.Context, life time.Duration, do func(context.Con
 	if err != nil {
 		return err
 	}
-	run := Run{Agent: a.name, Boot: p.Boot()}
 	deliver, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	delivered := make(chan error, 1)
 	go func() { delivered <- p.Run(deliver) }()
 	ctx, end := context.WithTimeout(ctx, life)
 	defer end()
-	err = do(ctx, p, conn, &run)
+	err = do(ctx, p, conn)
 	stop() // after the last batch
 	if err := errors.Join(err, <-delivered); err != nil {
 		return fmt.Errorf("%s: %w", a.name, err)
 	}
-	if run.Batches > 0 {
-		a.runs = append(a.runs, run)
-	}
+	lost := make(map[string]uint64)
 	for _, l := range p.Losses() {
-		a.lose(l.Name, l.Count)
+		lost[l.Name] = l.Count
 	}
 	families, err := metrics.Gather()
 	if err != nil {
@@ -119,25 +116,23 @@ func (a *agent) run(ctx context.Context, life time.Duration, do func(context.Con
 	}
 	for _, f := range families {
 		if f.GetName() == "ebbwatch_agent_shutdown_lost_batches_total" {
-			a.lose(f.GetName(), uint64(f.GetMetric()[0].GetCounter().GetValue()))
+			lost[f.GetName()] = uint64(f.GetMetric()[0].GetCounter().GetValue())
 		}
 	}
-	return nil
-}
-
-func (a *agent) lose(what string, count uint64) {
-	if count > 0 {
-		a.lost[what] += count
+	maps.DeleteFunc(lost, func(_ string, count uint64) bool { return count == 0 })
+	if len(lost) == 0 {
+		return nil
 	}
+	return a.journal.note(Entry{Agent: a.number, Name: a.name, Boot: p.Boot(), Lost: lost})
 }
 
-func (a *agent) idle(ctx context.Context, _ *publish.Publisher, _ *nats.Conn, _ *Run) error {
+func (a *agent) idle(ctx context.Context, _ *publish.Publisher, _ *nats.Conn) error {
 	<-ctx.Done()
 	return nil
 }
 
 // emit makes batches, and copies of earlier ones.
-func (a *agent) emit(ctx context.Context, p *publish.Publisher, conn *nats.Conn, run *Run) error {
+func (a *agent) emit(ctx context.Context, p *publish.Publisher, conn *nats.Conn) error {
 	tick := time.NewTicker(a.interval)
 	defer tick.Stop()
 	for {
@@ -148,28 +143,33 @@ func (a *agent) emit(ctx context.Context, p *publish.Publisher, conn *nats.Conn,
 		}
 		var b ebbwatch.Batch
 		b.Sequence, b.Time, b.IntervalMS = p.NextSequence(), time.Now(), uint32(a.interval.Milliseconds())
+		made := Entry{Agent: a.number, Name: a.name, Boot: p.Boot(), Sequence: b.Sequence, First: a.flow + 1, Made: b.Time}
 		for range 1 + a.rnd.IntN(a.flows) {
 			f := a.next()
-			run.Flows++
-			run.Bytes += f.SrcBytes + f.DstBytes
+			made.Flows++
+			made.Bytes += f.SrcBytes + f.DstBytes
 			b.Append(&f)
 		}
 		m, err := p.Encode(&b)
 		if err != nil {
 			return err
 		}
-		run.Batches++
+		if err := a.journal.note(made); err != nil {
+			return err
+		}
 		p.Enqueue(m)
 		if a.rnd.Float64() < a.copies {
 			a.past = append(a.past, copyOf{m, time.Now().Add(a.copyAfter/2 + time.Duration(a.rnd.Int64N(int64(4*a.copyAfter))))})
 		}
-		a.repeat(conn, run)
+		if err := a.repeat(conn); err != nil {
+			return err
+		}
 	}
 }
 
 // repeat publishes what is due once more, one in two with the header of an agent
 // that knows. Nobody waits for an answer: what gets lost is a copy.
-func (a *agent) repeat(conn *nats.Conn, run *Run) {
+func (a *agent) repeat(conn *nats.Conn) error {
 	kept := a.past[:0]
 	for _, c := range a.past {
 		if time.Now().Before(c.due) {
@@ -180,11 +180,15 @@ func (a *agent) repeat(conn *nats.Conn, run *Run) {
 		if a.rnd.IntN(2) == 0 {
 			msg.Header.Set(ebbwatch.ResentHeader, "1")
 		}
-		if conn.PublishMsg(msg) == nil {
-			run.Copies++
+		if conn.PublishMsg(msg) != nil {
+			continue
+		}
+		if err := a.journal.note(Entry{Agent: a.number, Name: a.name, Copy: true}); err != nil {
+			return err
 		}
 	}
 	a.past = kept
+	return nil
 }
 
 // next returns a flow record that no other agent and no other call returns.

@@ -3,13 +3,14 @@
 // connection for each agent. Beside that it publishes old batches again, as an
 // agent does that lost its memory.
 //
-// It runs until its standard input is closed, then delivers what is left, writes
-// what it sent as JSON into a file, and ends.
+// It runs until its standard input is closed, then delivers what is left and ends.
+// What it makes it notes in a journal first, so that one that was killed can be
+// started again with the same arguments, and goes on.
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,24 +22,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Run is what one run of one agent sent.
-type Run struct {
-	Agent   string `json:"agent"`
-	Boot    string `json:"boot"`
-	Batches uint64 `json:"batches"` // numbered from 1
-	Flows   uint64 `json:"flows"`
-	Bytes   uint64 `json:"bytes"`
-	Copies  uint64 `json:"copies"` // batches that were published once more
-}
-
-// Summary is what the fleet sent. Lost must be empty for a fair comparison.
-type Summary struct {
-	Runs []Run             `json:"runs"`
-	Lost map[string]uint64 `json:"lost"` // what agents gave up, by counter
-}
-
 type options struct {
 	nats, dir, out string
+	journal        *journal
 	agents, flows  int
 	interval       time.Duration
 	restart        time.Duration
@@ -59,7 +45,7 @@ func run() error {
 	var o options
 	flag.StringVar(&o.nats, "nats", "", "`URL` of the NATS server")
 	flag.StringVar(&o.dir, "dir", "", "`folder` of the spools")
-	flag.StringVar(&o.out, "out", "", "`file` for what was sent")
+	flag.StringVar(&o.out, "out", "", "`file` of the journal: an Entry as JSON in each line")
 	flag.IntVar(&o.agents, "agents", 20, "number of agents")
 	flag.IntVar(&o.flows, "flows", 20, "flow records of a batch, at most")
 	flag.DurationVar(&o.interval, "interval", 200*time.Millisecond, "`time` between two batches of an agent")
@@ -74,26 +60,17 @@ func run() error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // closed: nobody needs us any more
 		end()
 	}()
+	var err error
+	last := make(map[int]uint64)
+	if o.journal, err = openJournal(o.out, last); err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	group, groupCtx := errgroup.WithContext(ctx)
 	agents := make([]*agent, o.agents)
 	for i := range agents {
-		agents[i] = newAgent(i, &o, filepath.Join(o.dir, fmt.Sprintf("agent-%d", i)), log)
+		agents[i] = newAgent(i, last[i], &o, filepath.Join(o.dir, fmt.Sprintf("agent-%d", i)), log)
 		group.Go(func() error { return agents[i].live(groupCtx) })
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	summary := Summary{Lost: make(map[string]uint64)}
-	for _, a := range agents {
-		summary.Runs = append(summary.Runs, a.runs...)
-		for name, count := range a.lost {
-			summary.Lost[name] += count
-		}
-	}
-	text, err := json.Marshal(summary)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(o.out, text, 0o600)
+	return errors.Join(group.Wait(), o.journal.Close())
 }

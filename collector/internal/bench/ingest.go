@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -24,7 +25,7 @@ var shardCounts = []int{1, 6}
 
 // of each number of shards, by the name that ingestName makes of it.
 var ingestFigures = []string{
-	"flows_per_s", "clickhouse_cpu_ns_per_flow", "collector_cpu_ns_per_flow", "nats_cpu_ns_per_flow", "rows_per_part", "collector_rss_bytes", "clickhouse_rss_bytes",
+	"flows_per_s", "publish_batches_per_s", "clickhouse_cpu_ns_per_flow", "collector_cpu_ns_per_flow", "nats_cpu_ns_per_flow", "rows_per_part", "collector_rss_bytes", "clickhouse_rss_bytes",
 }
 
 // ofStore are figures that do not depend on the number of shards.
@@ -50,7 +51,7 @@ func ingestNames() (names []string) {
 // every flow is in the table. The rate counts from the first commit that is
 // seen to the last, so that start-up does not dilute it; merges go on meanwhile.
 // Rounds of each number of shards take turns, because the host may be noisy.
-func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]float64, error) {
+func ingest(ctx context.Context, flows, rounds int, syncAlways, verbose bool) (map[string]float64, error) {
 	all, err := messages(flows, 1000, (*flowgen.Fleet).Next)
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 	for i := range rounds * len(shardCounts) {
 		databases = append(databases, fmt.Sprintf("ebbwatch_%d", i))
 	}
-	ch, err := proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose)
+	ch, err := proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), databases, verbose, fmt.Sprintf("EBBWATCH_CLICKHOUSE_SYNC_ALWAYS=%v", syncAlways))
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
@@ -73,7 +74,7 @@ func ingest(ctx context.Context, flows, rounds int, verbose bool) (map[string]fl
 	for i, database := range databases {
 		r := round{
 			dir: filepath.Join(dir, fmt.Sprintf("nats-%d", i)), database: database, ch: ch, shards: shardCounts[i%len(shardCounts)],
-			messages: all, flows: uint64(len(all) * flowsPerBatch), verbose: verbose,
+			messages: all, flows: uint64(len(all) * flowsPerBatch), syncAlways: syncAlways, verbose: verbose,
 		}
 		values, err := r.run(ctx)
 		if err != nil {
@@ -99,18 +100,21 @@ type round struct {
 	shards        int
 	messages      []message
 	flows         uint64
+	syncAlways    bool
 	verbose       bool
 }
 
 func (r *round) run(ctx context.Context) (map[string]float64, error) {
-	server, err := natstest.New(r.dir)
+	server, err := natstest.New(r.dir, func(o *server.Options) { o.SyncAlways = r.syncAlways })
 	if err != nil {
 		return nil, err
 	}
 	defer server.Stop()
+	began := time.Now()
 	if err := r.fill(ctx, server.URL); err != nil {
 		return nil, fmt.Errorf("fill the stream: %w", err)
 	}
+	published := float64(len(r.messages)) / time.Since(began).Seconds()
 	collector, err := startCollector(server.URL, r.ch, r.database, r.shards, r.verbose)
 	if err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func (r *round) run(ctx context.Context) (map[string]float64, error) {
 		return nil, err
 	}
 	values := map[string]float64{
-		"flows_per_s": rate, "collector_rss_bytes": collector.PeakRSS(), "clickhouse_rss_bytes": r.ch.PeakRSS(),
+		"flows_per_s": rate, "publish_batches_per_s": published, "collector_rss_bytes": collector.PeakRSS(), "clickhouse_rss_bytes": r.ch.PeakRSS(),
 	}
 	perFlow := func(seconds float64) float64 { return seconds * 1e9 / float64(r.flows) }
 	values["clickhouse_cpu_ns_per_flow"] = perFlow(r.ch.CPUSeconds() - engineBefore)

@@ -28,6 +28,7 @@ func run() int {
 	columns := flag.Bool("columns", false, "report the bytes of each stored column too")
 	dayDir := flag.String("day", os.Getenv("EBBWATCH_BENCH_DAY"), "`folder` of the day of flows that is asked; default ~/.cache/ebbwatch/bench-day")
 	build := flag.Int("build-day", 0, "build a day of so `many` flows first, if it is not there")
+	syncAlways := flag.Bool("sync-always", false, "NATS and ClickHouse sync to the disk before they answer, for ingestion")
 	verbose := flag.Bool("v", false, "show what the servers and the collector log")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -53,7 +54,7 @@ func run() int {
 		{[]string{"decode_append_ns_per_flow", "decode_append_all_columns_ns_per_flow", "encode_insert_ns_per_flow", "encode_insert_all_columns_ns_per_flow", "message_bytes_per_flow", "message_all_columns_bytes_per_flow"}, decodeAppend},
 		{
 			ingestNames(),
-			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *verbose) },
+			func() (map[string]float64, error) { return ingest(ctx, *flows, *rounds, *syncAlways, *verbose) },
 		},
 		{
 			[]string{"stage_insert_ns_per_flow", "stage_insert_without_rollups_ns_per_flow", "stage_merge_ns_per_flow"},
@@ -102,7 +103,7 @@ func run() int {
 
 // units by the end of the name.
 var units = []struct{ suffix, unit string }{
-	{"_ns_per_flow", "ns"}, {"_seconds", "s"}, {"_sent_flows", "flows"}, {"query_flows", "flows"}, {"_flows_per_s", "flows/s"}, {"_rows_per_s", "rows/s"},
+	{"_ns_per_flow", "ns"}, {"_seconds", "s"}, {"_sent_flows", "flows"}, {"query_flows", "flows"}, {"_flows_per_s", "flows/s"}, {"_rows_per_s", "rows/s"}, {"_batches_per_s", "batches/s"},
 	{"_bytes_per_flow", "bytes"}, {"_bytes", "bytes"}, {"_rows_per_part", "rows"}, {"_ns", "ns"}, {"_ms", "ms"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ebbwatch/ebbwatch/collector/internal/disktest"
 	"github.com/ebbwatch/ebbwatch/collector/internal/proctest"
 )
 
@@ -27,6 +28,8 @@ type cast struct {
 	nats       []*natsServer // and after them the leaf node, if there is one
 	clickhouse *proctest.ClickHouse
 	collectors []*collector
+	fleet      *proctest.Process
+	disks      map[string]*disktest.Disk // of the victims whose power is cut
 }
 
 // collector is one of those that share the stream.
@@ -35,30 +38,80 @@ type collector struct {
 	place string // where it is to die, "" for nowhere
 }
 
-func newCast(ctx context.Context, o *options, dir string) (*cast, error) {
-	c := &cast{options: o, dir: dir, strict: o.durability == "strict", collectors: make([]*collector, o.collectors)}
+func newCast(ctx context.Context, o *options, dir string) (_ *cast, err error) {
+	c := &cast{
+		options: o, dir: dir, strict: o.durability == strict, collectors: make([]*collector, o.collectors), disks: make(map[string]*disktest.Disk),
+	}
+	defer func() {
+		if err != nil {
+			c.end()
+		}
+	}()
 	if err := c.planNATS(); err != nil {
 		return nil, err
 	}
-	for _, s := range c.nats {
-		if err := c.startNATS(ctx, s); err != nil {
-			c.end()
+	if o.power {
+		if err := c.makeDisks(); err != nil {
 			return nil, err
 		}
 	}
-	var err error
-	if c.clickhouse, err = proctest.NewClickHouse(ctx, filepath.Join(dir, "clickhouse"), []string{database}, o.verbose); err != nil {
-		c.end()
+	for _, s := range c.nats {
+		if err := c.startNATS(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	c.clickhouse, err = proctest.NewClickHouse(ctx, filepath.Join(dir, clickhouseName), []string{database}, o.verbose,
+		fmt.Sprintf("EBBWATCH_CLICKHOUSE_SYNC_ALWAYS=%v", o.power && o.durability == strict))
+	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
 	for i := range c.collectors {
 		if err := c.startCollector(i, ""); err != nil {
-			c.end()
 			return nil, err
 		}
 	}
-	return c, nil
+	return c, c.startFleet()
 }
+
+// Names of victims, and of their folders. Those of NATS are in cast.nats.
+const (
+	clickhouseName = "clickhouse"
+	agentsName     = "agents"
+)
+
+// diskBytes is the size of a disk; it takes what is written to it, a few dozen
+// megabytes.
+const diskBytes = 1 << 30
+
+// makeDisks puts the folders of all that keep something on disks of their own.
+func (c *cast) makeDisks() error {
+	names := []string{clickhouseName, agentsName}
+	for _, s := range c.nats[:c.nodes] { // a leaf node keeps nothing
+		names = append(names, s.name)
+	}
+	for _, name := range names {
+		dir := filepath.Join(c.dir, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		d, err := disktest.New(dir, diskBytes)
+		if err != nil {
+			return err
+		}
+		c.disks[name] = d
+	}
+	return nil
+}
+
+// startFleet starts the agents, again if they were killed.
+func (c *cast) startFleet() (err error) {
+	c.fleet, err = proctest.Start(c.fleetBin, c.verbose, nil, "-nats", c.natsURL("agent"), "-dir", filepath.Join(c.dir, agentsName),
+		"-agents", fmt.Sprint(c.agents), "-seed", fmt.Sprint(c.seed), "-out", c.journal())
+	return err
+}
+
+// journal is the file in which the fleet notes what it sends. No power cut touches it.
+func (c *cast) journal() string { return filepath.Join(c.dir, "sent.jsonl") }
 
 // startCollector starts a collector with small blocks and short times, that dies
 // at a place if that is not "".
@@ -84,8 +137,11 @@ func (c *cast) startCollector(i int, place string) error {
 	return nil
 }
 
-// end ends all that lives.
+// end ends all that lives, and the disks.
 func (c *cast) end() {
+	if c.fleet != nil {
+		c.fleet.Kill()
+	}
 	for _, k := range c.collectors {
 		if k != nil {
 			k.Kill()
@@ -96,8 +152,13 @@ func (c *cast) end() {
 			s.Kill()
 		}
 	}
-	if c.clickhouse != nil {
+	if c.clickhouse != nil && c.clickhouse.Process != nil {
 		c.clickhouse.Stop()
+	}
+	for name, d := range c.disks {
+		if err := d.Close(); err != nil {
+			progress("the disk of %s: %v", name, err)
+		}
 	}
 }
 

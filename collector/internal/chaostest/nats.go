@@ -119,12 +119,13 @@ func serveNATS(args []string) int {
 		fmt.Fprintln(os.Stderr, "start NATS:", err)
 		return 1
 	}
-	opts.NoSigs, opts.NoLog, opts.SyncAlways = true, true, *always
+	opts.NoSigs, opts.SyncAlways = true, *always
 	s, err := server.NewServer(opts)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "start NATS:", err)
 		return 1
 	}
+	s.ConfigureLogger()
 	s.Start()
 	if !s.ReadyForConnections(30 * time.Second) {
 		fmt.Fprintln(os.Stderr, "start NATS: not ready for connections")

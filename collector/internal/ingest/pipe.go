@@ -101,11 +101,14 @@ func (p *pipe) read(stop, ctx context.Context) error {
 		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
 			return nil
 		case errors.Is(err, jetstream.ErrNoHeartbeat), errors.Is(err, nats.ErrTimeout):
+			if err := p.queue.Gone(ctx); err != nil {
+				return err
+			}
 			continue // the server is away: the connection comes back by itself
 		default:
 			return fmt.Errorf("receive batches: %w", err)
 		}
-		m, err := queued(msg)
+		m, err := queued(msg, p.reconnects())
 		if err != nil { // not from a stream: nothing that could be acknowledged
 			p.Log.Error("received a message without JetStream metadata", "subject", msg.Subject(), "error", err)
 			continue

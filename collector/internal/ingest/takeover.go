@@ -30,10 +30,13 @@ type message struct {
 	replayed    bool // from the dead letters
 	// delivery is nil for a message that was taken back: it was delivered to
 	// somebody else.
-	delivery jetstream.Msg
+	delivery   jetstream.Msg
+	reconnects uint64 // of the connection, when it came
 }
 
-func queued(msg jetstream.Msg) (message, error) {
+func (p *pipe) reconnects() uint64 { return p.JS.Conn().Stats().Reconnects }
+
+func queued(msg jetstream.Msg, reconnects uint64) (message, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return message{}, err
@@ -41,7 +44,7 @@ func queued(msg jetstream.Msg) (message, error) {
 	return message{
 		subject: ebbwatch.PublishedSubject(msg.Subject()), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
 		sequence: meta.Sequence.Stream, stored: meta.Timestamp, deliveries: meta.NumDelivered, delivery: msg,
-		replayed: msg.Headers().Get(consume.ReplayHeader) != "",
+		reconnects: reconnects, replayed: msg.Headers().Get(consume.ReplayHeader) != "",
 	}, nil
 }
 
@@ -57,14 +60,16 @@ func found(raw *jetstream.RawStreamMsg) message {
 
 // acknowledge makes room in the stream where messages are stored. There is no delivery
 // to acknowledge of those that were taken back: they are removed. Left to be delivered
-// again after AckWait, they would count as lag until then.
+// again after AckWait, they would count as lag until then. So are those that came before
+// the connection broke off: a server that started again after a power cut may have given
+// the sequence to another message, which would be acknowledged in its place.
 func (p *pipe) acknowledge(ctx context.Context, messages ...message) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i, m := range messages {
-		if m.delivery != nil {
+		if m.delivery != nil && m.reconnects == p.reconnects() {
 			_ = m.delivery.Ack()
 		} else {
 			group.Go(func() error { return p.streams.Delete(ctx, m.sequence, m.stored) })

@@ -99,6 +99,7 @@ type Ledger struct {
 	revision uint64 // of the key, 0 if it does not exist
 	state    record
 	held     map[uint64]time.Time // sequence to the time it was stored
+	reissued time.Time            // when the stream stored a message under a sequence that it had given out before
 }
 
 // Open opens the ledger of a shard, and makes the bucket if it does not exist.
@@ -130,6 +131,7 @@ func (l *Ledger) Load(ctx context.Context, stream time.Time, store string) (left
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.held)
+	l.reissued = time.Time{}
 	l.revision, l.state = 0, record{Stream: stream, Store: store}
 	entry, err := l.kv.Get(ctx, l.key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -159,14 +161,23 @@ func (l *Ledger) Key() string { return l.key }
 
 // Status returns what the ledger knows of the message that the stream stored
 // under sequence at stored.
+//
+// A message under a sequence that an earlier one had is new, and shows that the stream
+// lost its end in a power failure. What is done is forgotten then: more sequences of
+// it may come again as those of others, and by the time that a later message is done
+// nothing would tell them apart. Whoever asks the database finds what is stored.
 func (l *Ledger) Status(sequence uint64, stored time.Time) Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.held[sequence]; ok {
+	at, held := l.held[sequence]
+	done := l.state.Done.Contains(sequence)
+	switch {
+	case held && !stored.After(at):
 		return Held
-	}
-	if l.state.Done.Contains(sequence) && !stored.After(l.state.DoneUntil) {
+	case !held && done && !stored.After(l.state.DoneUntil):
 		return Done
+	case held || done:
+		l.state.Done, l.reissued = nil, stored
 	}
 	return New
 }
@@ -187,6 +198,9 @@ func (l *Ledger) Discard(sequence uint64, stored time.Time) {
 }
 
 func (l *Ledger) done(first, last uint64, stored time.Time) {
+	if stored.Before(l.reissued) {
+		return
+	}
 	l.state.Done = l.state.Done.Add(first, last)
 	if n := len(l.state.Done); n > maxFragments { // the oldest are hardly delivered again; if so, the database knows their batches
 		l.state.Done = slices.Delete(l.state.Done, 0, n-maxFragments)
@@ -213,7 +227,9 @@ func (l *Ledger) Commit() {
 	for _, r := range l.state.Intent.Sequences {
 		l.done(r[0], r[1], l.state.Intent.Newest)
 		for s := r[0]; s <= r[1]; s++ {
-			delete(l.held, s)
+			if !l.held[s].After(l.state.Intent.Newest) { // else of another message
+				delete(l.held, s)
+			}
 		}
 	}
 	l.state.Intent = nil

@@ -119,6 +119,40 @@ func TestLedger(t *testing.T) {
 			t.Errorf("status is %d", got)
 		}
 	})
+	t.Run("none of the sequences that the stream gives out again is taken for done", func(t *testing.T) {
+		l := open(t, "h")
+		load(t, l, created)
+		begin(t, l, "t1", 1, 2, 3)
+		l.Commit()
+		begin(t, l, "t2", 4, 5) // on its way when the stream loses all from 3 on
+		again := func(sequence uint64) time.Time { return stored.Add(time.Duration(sequence) * time.Second) }
+		if l.Status(4, stored) != Held || l.Status(4, again(4)) != New {
+			t.Error("a message of the block on its way is not told from another under its sequence")
+		}
+		l.Hold(4, again(4))
+		l.Commit() // the block of old
+		if got := l.Status(4, again(4)); got != Held {
+			t.Errorf("the other message under the sequence has the status %d", got)
+		}
+		l.Hold(6, again(6))
+		if err := l.Begin(t.Context(), Intent{"t3", ranges.Of([]uint64{4, 6}), again(6)}); err != nil {
+			t.Fatal(err)
+		}
+		l.Commit()
+		for _, sequence := range []uint64{3, 5} { // late, after one that is newer is done
+			if got := l.Status(sequence, again(sequence)); got != New {
+				t.Errorf("message %d has the status %d", sequence, got)
+			}
+		}
+		if l.Status(4, again(4)) != Done || l.Status(6, again(6)) != Done {
+			t.Error("what is done since is not known")
+		}
+		heir := open(t, "h")
+		load(t, heir, created)
+		if got := heir.Status(5, again(5)); got != New {
+			t.Errorf("to the next session message 5 has the status %d", got)
+		}
+	})
 	t.Run("held and discarded messages are known", func(t *testing.T) {
 		l := open(t, "f")
 		load(t, l, created)

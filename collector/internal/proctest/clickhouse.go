@@ -31,12 +31,13 @@ type ClickHouse struct {
 
 	dir, httpPort string
 	databases     []string
+	env           []string
 	verbose       bool
 }
 
-// NewClickHouse starts an engine on free ports with its data in dir, and returns
-// when it answers.
-func NewClickHouse(ctx context.Context, dir string, databases []string, verbose bool) (*ClickHouse, error) {
+// NewClickHouse starts an engine on free ports with its data in dir, and env added to
+// its environment, and returns when it answers.
+func NewClickHouse(ctx context.Context, dir string, databases []string, verbose bool, env ...string) (*ClickHouse, error) {
 	tcp, err := FreePort()
 	if err != nil {
 		return nil, err
@@ -45,17 +46,17 @@ func NewClickHouse(ctx context.Context, dir string, databases []string, verbose 
 	if err != nil {
 		return nil, err
 	}
-	c := &ClickHouse{Addr: "127.0.0.1:" + tcp, dir: dir, httpPort: http, databases: databases, verbose: verbose}
+	c := &ClickHouse{Addr: "127.0.0.1:" + tcp, dir: dir, httpPort: http, databases: databases, env: env, verbose: verbose}
 	return c, c.Start(ctx)
 }
 
 // Start starts the engine, again after Stop or Kill, and returns when it answers.
 func (c *ClickHouse) Start(ctx context.Context) error {
 	var err error
-	c.Process, err = Ebbwatch(c.verbose, []string{
+	c.Process, err = Ebbwatch(c.verbose, append([]string{
 		"EBBWATCH_DATA_DIR=" + c.dir, "EBBWATCH_CLICKHOUSE_TCP_PORT=" + strings.TrimPrefix(c.Addr, "127.0.0.1:"), "EBBWATCH_CLICKHOUSE_HTTP_PORT=" + c.httpPort,
 		"EBBWATCH_CLICKHOUSE_DATABASES=[" + strings.Join(c.databases, ",") + "]",
-	}, "engine", "--end-with-stdin")
+	}, c.env...), "engine", "--end-with-stdin")
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (c *ClickHouse) Start(ctx context.Context) error {
 			c.Kill()
 			return ctx.Err()
 		case <-c.Done():
-			if c.cmd.ProcessState.ExitCode() == exitNoEngine {
+			if c.ExitCode() == exitNoEngine {
 				return fmt.Errorf("%w: %s", ErrNoEngine, c.Output())
 			}
 			return fmt.Errorf("the engine ended: %s", c.Output())

@@ -95,6 +95,13 @@ func (p *Process) Killed() bool {
 	return p.killed || ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
+// ExitCode waits for the end of the process and returns its exit status, -1 if a
+// signal ended it.
+func (p *Process) ExitCode() int {
+	<-p.done
+	return p.cmd.ProcessState.ExitCode()
+}
+
 // CloseInput closes the process's standard input, for those that end with it.
 func (p *Process) CloseInput() { p.stdin.Close() }
 

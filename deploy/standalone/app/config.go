@@ -15,9 +15,10 @@ import (
 // Config is the configuration of a standalone Ebbwatch, which connects its parts
 // itself (Preset).
 type Config struct {
-	DataDir    string           `yaml:"data_dir"`   // folder that holds everything that is kept
-	NATS       natsd.Config     `yaml:"nats"`       // the NATS server in this process
-	ClickHouse engine.Config    `yaml:"clickhouse"` // the local store
+	DataDir    string           `yaml:"data_dir"`    // folder that holds everything that is kept
+	SyncAlways bool             `yaml:"sync_always"` // nats.sync_always and clickhouse.sync_always: a power cut loses nothing that NATS or the store has answered for; slower
+	NATS       natsd.Config     `yaml:"nats"`        // the NATS server in this process
+	ClickHouse engine.Config    `yaml:"clickhouse"`  // the local store
 	Agent      agent.Config     `yaml:"agent"`
 	Collector  collector.Config `yaml:"collector"`
 	Analyzer   analyzer.Config  `yaml:"analyzer"`
@@ -48,6 +49,9 @@ func (c *Config) Validate() error {
 func (c *Config) Complete() {
 	if c.Agent.Spool.Dir == agent.DefaultConfig().Spool.Dir {
 		c.Agent.Spool.Dir = filepath.Join(c.DataDir, "agent", "spool")
+	}
+	if c.SyncAlways {
+		c.NATS.SyncAlways, c.ClickHouse.SyncAlways = true, true
 	}
 	c.Agent.FlushTimeout = min(c.Agent.FlushTimeout, agentLimit-300*time.Millisecond)
 	c.Collector.Ingest.DrainTimeout = min(c.Collector.Ingest.DrainTimeout, collectorLimit-300*time.Millisecond)

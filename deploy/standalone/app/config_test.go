@@ -125,6 +125,26 @@ func TestADumpShowsWhatIsInForceAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestSyncAlwaysIsOneSwitchForAllThatStores(t *testing.T) {
+	for _, c := range []struct {
+		environ          []string
+		nats, clickhouse bool
+	}{
+		{nil, false, false},
+		{[]string{"EBBWATCH_SYNC_ALWAYS=true"}, true, true},
+		{[]string{"EBBWATCH_NATS_SYNC_ALWAYS=true"}, true, false},
+		{[]string{"EBBWATCH_CLICKHOUSE_SYNC_ALWAYS=true"}, false, true},
+	} {
+		cfg := DefaultConfig()
+		if err := config.Load(&cfg, "", c.environ); err != nil {
+			t.Fatal(err)
+		}
+		if cfg.NATS.SyncAlways != c.nats || cfg.ClickHouse.SyncAlways != c.clickhouse {
+			t.Errorf("%v: nats %v, clickhouse %v", c.environ, cfg.NATS.SyncAlways, cfg.ClickHouse.SyncAlways)
+		}
+	}
+}
+
 func TestCheckFindsPortsThatCannotBeHad(t *testing.T) {
 	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,6 +13,7 @@ type Config struct {
 	HTTPPort    int      `yaml:"http_port"`     // HTTP interface
 	Databases   []string `yaml:"databases"`     // databases that the users may use; Ebbwatch's tables are in the first
 	MaxMemoryMB int      `yaml:"max_memory_mb"` // most memory of the engine, in MiB; 0 is a quarter of the host's, 512 to 4096
+	SyncAlways  bool     `yaml:"sync_always"`   // an insert reaches the disk itself, beyond the page cache, before it is answered; slower by far
 	Library     string   `yaml:"library_file"`  // path of libchdb.so; empty: a clickhouse binary on PATH, else the one in the cache
 }
 

@@ -97,6 +97,11 @@ func (e *Engine) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if e.cfg.SyncAlways {
+		if err := canWriteThrough(folder); err != nil {
+			return err
+		}
+	}
 	if _, err := e.dir.Sub(logFolder); err != nil {
 		return err
 	}
@@ -194,6 +199,15 @@ func (e *Engine) runChild(ctx context.Context) error {
 	if n > 0 {
 		e.log.Warn("clickhouse was killed in the midst of inserts and would have ignored their repetition", "inserts", n)
 	}
+	var look <-chan time.Time
+	if e.cfg.SyncAlways {
+		if err := syncLogs(e.dir.Path(dataFolder)); err != nil {
+			return err
+		}
+		tick := time.NewTicker(syncLogsEvery)
+		defer tick.Stop()
+		look = tick.C
+	}
 	c, err := e.startChild()
 	if err != nil {
 		return err
@@ -209,6 +223,10 @@ func (e *Engine) runChild(ctx context.Context) error {
 		case <-ctx.Done():
 			e.stop(c)
 			return nil
+		case <-look:
+			if err := syncLogs(e.dir.Path(dataFolder)); err != nil {
+				e.log.Error("a power cut may double inserts", "error", err)
+			}
 		case err := <-answers:
 			if err == nil {
 				if !e.answered() {
