@@ -123,7 +123,7 @@ func (p *play) empty(ctx context.Context, js jetstream.JetStream) (bool, error) 
 		return false, err
 	}
 	p.left = stream.CachedInfo().State.Msgs
-	return p.left == 0 || p.mayDiffer() && p.idle(ctx, stream), nil
+	return p.left == 0 || p.power && p.idle(ctx, stream), nil
 }
 
 // idle reports whether all shards have readers that have read and acknowledged all
