@@ -29,7 +29,7 @@ var ingestFigures = []string{
 }
 
 // ofStore are figures that do not depend on the number of shards.
-var ofStore = []string{"stored_bytes_per_flow", "rollup_bytes_per_flow"}
+var ofStore = []string{"ingest_stored_bytes_per_flow", "rollup_bytes_per_flow"}
 
 func ingestName(shards int, figure string) string {
 	if shards == 1 {
@@ -209,7 +209,7 @@ func (r *round) check(ctx context.Context, values map[string]float64) error {
 	if raw != r.flows || rolled != raw || rawBytes != rolledBytes {
 		return fmt.Errorf("sent %d flows, stored %d (%d B), rolled up %d (%d B)", r.flows, raw, rawBytes, rolled, rolledBytes)
 	}
-	if err := sizes(ctx, r.ch.Conn, r.database, "flows", "stored_bytes_per_flow", values); err != nil {
+	if err := sizes(ctx, r.ch.Conn, r.database, "flows", "ingest_stored_bytes_per_flow", values); err != nil {
 		return err
 	}
 	rollup := make(map[string]float64)

@@ -66,7 +66,7 @@ func run() int {
 			[]string{"import_rows_per_s", "import_rss_bytes", "import_gz_rows_per_s", "import_gz_rss_bytes"},
 			func() (map[string]float64, error) { return imports(ctx, *importBytes, *verbose) },
 		},
-		{[]string{"stored_replayed_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
+		{[]string{storedFigure, "stored_zeek_bytes_per_flow", "stored_captures_bytes_per_flow"}, func() (map[string]float64, error) { return stored(ctx, *verbose) }},
 		{queryNames(), func() (map[string]float64, error) { return queries(ctx, *dayDir, *verbose) }},
 	}
 	for _, g := range groups {

@@ -82,7 +82,7 @@ func buildDay(ctx context.Context, dir string, rows int, verbose bool) error {
 	defer conn.Close()
 	d := day{End: time.Now().UTC().Truncate(time.Hour)}
 	blocks, failed := dayBlocks(ctx, d.End, rows)
-	writer := sink.NewWriter(sink.DefaultConfig(), access(ch, dayDatabase), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	writer := sink.NewWriter(sink.DefaultConfig(), owner(ch, dayDatabase), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	defer writer.Close()
 	began, told := time.Now(), time.Now()
 	for block := range blocks {
@@ -201,7 +201,7 @@ func queries(ctx context.Context, dir string, verbose bool) (map[string]float64,
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
 	defer ch.Stop()
-	conn, err := access(ch, dayDatabase).Open(dayDatabase)
+	conn, err := owner(ch, dayDatabase).Open(dayDatabase)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func stages(ctx context.Context, verbose bool) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	writer := sink.NewWriter(sink.DefaultConfig(), access(ch, database), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	writer := sink.NewWriter(sink.DefaultConfig(), owner(ch, database), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	defer writer.Close()
 	if err := conn.Exec(ctx, "SYSTEM STOP MERGES"); err != nil {
 		return nil, err
