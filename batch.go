@@ -121,6 +121,10 @@ type Batch struct {
 	RTTUS            []uint32
 	LatencyUS        []uint32 // Hint.LatencyUS
 
+	// PlainColumns holds the columns from SrcPort to LatencyUS packed as in a message,
+	// if KeptPlain (Decoder.InPlace, Batch.KeepPlain).
+	PlainColumns [Plains][]byte
+
 	// Index says by Group what a record has: 0 is every attribute's default, else
 	// one more than an entry of the group.
 	Index [Groups][]uint16
@@ -135,6 +139,8 @@ type Batch struct {
 	stringIndex map[string]uint32
 	entryIndex  [Groups]map[combination]uint16
 	distance    []uint64 // of the starts, while they are encoded
+	keptPlain   bool
+	packed      []byte // of PlainColumns that KeepPlain made
 }
 
 // Len returns the number of flow records.
@@ -160,6 +166,7 @@ func (b *Batch) Reset() {
 	for i := range cols {
 		cols[i].reset()
 	}
+	b.PlainColumns, b.keptPlain = [Plains][]byte{}, false
 	clear(b.addrIndex)
 	clear(b.stringIndex)
 }
@@ -182,6 +189,7 @@ func (b *Batch) Append(f *Flow) {
 	b.RTTUS = append(b.RTTUS, f.RTTUS)
 	b.LatencyUS = append(b.LatencyUS, f.Hint.LatencyUS)
 	b.appendAttributes(f)
+	b.keptPlain = false
 }
 
 // Flow returns record i as a row. It panics if i is out of range.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe" // for names that nobody keeps
 
 	"github.com/klauspost/compress/s2"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -275,6 +276,12 @@ func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte)
 // Decoder turns messages into batches. The zero value is ready for use. It is
 // not safe for concurrent use.
 type Decoder struct {
+	// InPlace leaves names and plain columns where they are, for a reader that copies
+	// them anyway: strings of Batch.Strings change with the next call of Decode, and
+	// plain columns are checked, and stand packed in Batch.PlainColumns until then,
+	// while those from SrcPort to LatencyUS stay empty. Batch.Flow needs these.
+	InPlace bool
+
 	raw     []byte
 	lengths []uint8
 	names   names
@@ -282,8 +289,8 @@ type Decoder struct {
 }
 
 // Decode replaces b with the batch in message, validated, and reuses all memory
-// of b. Its strings and columns are copies: message may be reused. A string that is
-// kept keeps up to 32 KiB of others: clone it. It never holds
+// of b. Its strings and columns are copies, but see InPlace: message may be reused. A
+// string that is kept keeps up to 32 KiB of others: clone it. It never holds
 // more than MaxBatchDecoded bytes of a message. After an error b is undefined.
 func (d *Decoder) Decode(message []byte, b *Batch) error {
 	if len(message) > MaxBatchEncoded {
@@ -379,6 +386,7 @@ func (d *Decoder) parse(raw []byte, b *Batch) error {
 	if err := d.parseNames(packed[fieldNames], packed[fieldNameLengths], b); err != nil {
 		return err
 	}
+	b.keptPlain = d.InPlace
 	if err := b.parseColumns(packed[:], int(flows), int64(at)+protowire.DecodeZigZag(first)); err != nil {
 		return err
 	}
@@ -398,7 +406,13 @@ func (b *Batch) parseColumns(packed [][]byte, flows int, first int64) (err error
 	}
 	cols := b.columns()
 	for i := range cols {
-		if err := cols[i].unpack(packed[cols[i].field], flows); err != nil {
+		data := packed[cols[i].field]
+		if plain, ok := cols[i].plain(); ok && b.keptPlain {
+			b.PlainColumns[plain], err = data, cols[i].check(data, flows)
+		} else {
+			err = cols[i].unpack(data, flows)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -421,7 +435,10 @@ func (d *Decoder) parseNames(text, lengths []byte, b *Batch) (err error) {
 	if !utf8.Valid(text) {
 		return fmt.Errorf("%w: a name is not UTF-8", ErrInvalid)
 	}
-	all, at := d.copyText(text), 0
+	all, at := unsafe.String(unsafe.SliceData(text), len(text)), 0 // parts of d.raw
+	if !d.InPlace {
+		all = d.copyText(text)
+	}
 	for _, length := range d.lengths {
 		if at+int(length) > len(all) {
 			return fmt.Errorf("%w: names are longer than their text", ErrInvalid)

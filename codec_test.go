@@ -124,6 +124,48 @@ func golden(t *testing.T, build func() *Batch, file string) {
 
 // fullBatch holds what goldenBatch does, and a value of its own for everything
 // that was added since.
+// unpackPlain fills in the columns that a decoder left packed.
+func unpackPlain(t testing.TB, b *Batch) {
+	t.Helper()
+	b.SrcPort = UnpackPlain(b.SrcPort, b.PlainColumns[PlainSrcPort], b.Len())
+	b.DstPort = UnpackPlain(b.DstPort, b.PlainColumns[PlainDstPort], b.Len())
+	b.SrcPackets = UnpackPlain(b.SrcPackets, b.PlainColumns[PlainSrcPackets], b.Len())
+	b.SrcBytes = UnpackPlain(b.SrcBytes, b.PlainColumns[PlainSrcBytes], b.Len())
+	b.DstPackets = UnpackPlain(b.DstPackets, b.PlainColumns[PlainDstPackets], b.Len())
+	b.DstBytes = UnpackPlain(b.DstBytes, b.PlainColumns[PlainDstBytes], b.Len())
+	b.AgeMS = UnpackPlain(b.AgeMS, b.PlainColumns[PlainAgeMS], b.Len())
+	b.HandshakeUS = UnpackPlain(b.HandshakeUS, b.PlainColumns[PlainHandshakeUS], b.Len())
+	b.RTTUS = UnpackPlain(b.RTTUS, b.PlainColumns[PlainRTTUS], b.Len())
+	b.LatencyUS = UnpackPlain(b.LatencyUS, b.PlainColumns[PlainLatencyUS], b.Len())
+}
+
+// What a decoder leaves packed, and what a batch that nobody decoded packs, are the
+// same values.
+func TestPlainColumnsAreKept(t *testing.T) {
+	for name, b := range map[string]*Batch{"few": goldenBatch(), "all": fullBatch(), "none": {Envelope: goldenBatch().Envelope}} {
+		want := rows(b)
+		var decoded Batch
+		if err := (&Decoder{InPlace: true}).Decode(encode(t, b), &decoded); err != nil {
+			t.Fatal(err)
+		}
+		if !decoded.KeptPlain() || len(decoded.SrcPort) > 0 {
+			t.Fatalf("%s: the columns are not packed", name)
+		}
+		b.KeepPlain()
+		for from, kept := range map[string]*Batch{"decoded": &decoded, "made": b} {
+			if unpackPlain(t, kept); !reflect.DeepEqual(rows(kept), want) {
+				t.Errorf("%s, %s: %v, want %v", name, from, rows(kept), want)
+			}
+		}
+	}
+	b := goldenBatch()
+	b.KeepPlain()
+	f := b.Flow(0)
+	if b.Append(&f); b.KeptPlain() {
+		t.Error("a batch that has grown still has the packed columns of before")
+	}
+}
+
 // Short names go first, records keep theirs, and the batch may grow afterwards.
 func TestEncodeSortsNames(t *testing.T) {
 	b := fullBatch()

@@ -19,6 +19,65 @@ type column struct {
 
 const columnCount = 14
 
+// Plain is a column of which nothing has to be known to store it but that it is
+// whole. The order is that of the fields.
+type Plain uint8
+
+// Columns that a decoder may keep as they come.
+const (
+	PlainSrcPort     Plain = iota // uint16
+	PlainDstPort                  // uint16
+	PlainSrcPackets               // uint64
+	PlainSrcBytes                 // uint64
+	PlainDstPackets               // uint64
+	PlainDstBytes                 // uint64
+	PlainAgeMS                    // uint32
+	PlainHandshakeUS              // uint32
+	PlainRTTUS                    // uint32
+	PlainLatencyUS                // uint32
+	// Plains is how many there are.
+	Plains
+
+	firstPlain = 20 // field
+)
+
+// UnpackPlain replaces col with the n values of a packed plain column of a batch,
+// nil for zeros. It panics if packed is not what Decode checked or KeepPlain made.
+func UnpackPlain[T uint16 | uint32 | uint64](col []T, packed []byte, n int) []T {
+	col, err := unpack(col, packed, n)
+	if err != nil {
+		panic(fmt.Sprintf("a column that was not checked: %v", err))
+	}
+	return col
+}
+
+// KeepPlain fills in PlainColumns, as a decoder with InPlace set does, from the
+// columns that Append has filled.
+func (b *Batch) KeepPlain() {
+	b.packed = b.packed[:0]
+	cols := b.columns()
+	var ends [Plains]int
+	for i := range cols {
+		if plain, ok := cols[i].plain(); ok {
+			b.packed = cols[i].appendPacked(b.packed)
+			ends[plain] = len(b.packed)
+		}
+	}
+	at := 0
+	for plain, end := range ends {
+		b.PlainColumns[plain], at = b.packed[at:end:end], end
+	}
+	b.keptPlain = true
+}
+
+// KeptPlain reports whether PlainColumns is filled in.
+func (b *Batch) KeptPlain() bool { return b.keptPlain }
+
+// plain returns which plain column this is, if it is one.
+func (c *column) plain() (Plain, bool) {
+	return Plain(c.field - firstPlain), c.field >= firstPlain && c.field < firstPlain+protowire.Number(Plains)
+}
+
 // columns lists every column in the order of its field number, but start, which
 // is a distance on the wire. It is an array so that it needs no memory of its
 // own: it is made for every batch.
@@ -70,6 +129,32 @@ func (c *column) append(dst []byte) []byte {
 		return appendColumn(dst, c.field, *c.u32)
 	}
 	return appendColumn(dst, c.field, *c.u64)
+}
+
+func (c *column) appendPacked(dst []byte) []byte {
+	switch {
+	case c.u16 != nil:
+		return appendPacked(dst, *c.u16)
+	case c.u32 != nil:
+		return appendPacked(dst, *c.u32)
+	}
+	return appendPacked(dst, *c.u64)
+}
+
+// check reports what unpack would.
+func (c *column) check(packed []byte, n int) (err error) {
+	switch {
+	case c.u16 != nil:
+		err = check[uint16](packed, n)
+	case c.u32 != nil:
+		err = check[uint32](packed, n)
+	default:
+		err = check[uint64](packed, n)
+	}
+	if err != nil {
+		return fmt.Errorf("column %s: %w", c.name, err)
+	}
+	return nil
 }
 
 // unpack replaces the column with the n values that packed must hold, exactly.

@@ -20,12 +20,20 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(one()))
 	f.Add([]byte("not a batch"))
 	var d Decoder
+	keeper := Decoder{InPlace: true}
 	var e Encoder
 	f.Fuzz(func(t *testing.T, message []byte) {
 		for _, m := range [][]byte{message, raw(message)} {
-			var b Batch
-			if d.Decode(m, &b) != nil {
+			var b, kept Batch
+			err, errKept := d.Decode(m, &b), keeper.Decode(m, &kept)
+			if (err == nil) != (errKept == nil) {
+				t.Fatalf("error %v, with plain columns kept %v", err, errKept)
+			}
+			if err != nil {
 				continue
+			}
+			if unpackPlain(t, &kept); !reflect.DeepEqual(rows(&kept), rows(&b)) {
+				t.Fatalf("the flows are %+v, with plain columns kept %+v", rows(&b), rows(&kept))
 			}
 			if err := b.Validate(); err != nil {
 				t.Fatalf("decoded to something invalid: %v", err)

@@ -73,10 +73,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"a group that never ends":                {raw(append(one(), 0x0b)), ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b Batch
-			err := new(Decoder).Decode(test.message, &b)
-			if err == nil || test.is != nil && !errors.Is(err, test.is) {
-				t.Errorf("error is %v, want %v", err, test.is)
+			for _, keep := range []bool{false, true} {
+				var b Batch
+				err := (&Decoder{InPlace: keep}).Decode(test.message, &b)
+				if err == nil || test.is != nil && !errors.Is(err, test.is) {
+					t.Errorf("error is %v, want %v (plain columns kept: %t)", err, test.is, keep)
+				}
 			}
 		})
 	}

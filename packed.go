@@ -107,28 +107,49 @@ func unpack[T integer](col []T, packed []byte, n int) ([]T, error) {
 	if packed == nil {
 		return appendSame(col, 0, n), nil
 	}
-	limit := min(maxWidth, bits.Len64(largest[T]()))
-	if len(packed) == 0 || int(packed[0]) > limit {
-		return col, fmt.Errorf("%w: no width of 0 to %d bits", ErrInvalid, limit)
+	width, low, rest, err := split[T](packed, n)
+	if err != nil {
+		return col, err
 	}
-	width := int(packed[0])
-	size := (n*width + 7) / 8
-	if len(packed)-1 < size { // before memory is spent on what cannot be there
-		return col, fmt.Errorf("%w: %d bytes for %d entries of %d bits", ErrInvalid, len(packed)-1, n, width)
-	}
-	low, rest := packed[1:], packed[1+size:]
 	if width == 0 {
 		col = appendSame(col, 0, n)
 	} else {
+		size := len(low)
 		if cap(low) < size+unpackAhead {
-			low = append(make([]byte, 0, size+unpackAhead), low[:size]...)
+			low = append(make([]byte, 0, size+unpackAhead), low...)
 		}
 		whole := (n + atOnce - 1) / atOnce * atOnce
 		col = slices.Grow(col, whole)[:whole]
 		unpackLow(col, low[:size+unpackAhead], uint(width))
 		col = col[:n]
 	}
-	return col, patch(col, rest, width)
+	return col, patch(col, rest, width, n)
+}
+
+// check reports what unpack would.
+func check[T integer](packed []byte, n int) error {
+	if packed == nil {
+		return nil
+	}
+	width, _, rest, err := split[T](packed, n)
+	if err != nil {
+		return err
+	}
+	return patch[T](nil, rest, width, n)
+}
+
+// split returns the width of the n values of packed, their low bits and the rest.
+func split[T integer](packed []byte, n int) (width int, low, rest []byte, err error) {
+	limit := min(maxWidth, bits.Len64(largest[T]()))
+	if len(packed) == 0 || int(packed[0]) > limit {
+		return 0, nil, nil, fmt.Errorf("%w: no width of 0 to %d bits", ErrInvalid, limit)
+	}
+	width = int(packed[0])
+	size := (n*width + 7) / 8
+	if len(packed)-1 < size { // before memory is spent on what cannot be there
+		return 0, nil, nil, fmt.Errorf("%w: %d bytes for %d entries of %d bits", ErrInvalid, len(packed)-1, n, width)
+	}
+	return width, packed[1 : 1+size], packed[1+size:], nil
 }
 
 // unpackLow fills out, a multiple of atOnce, with values of 1 to maxWidth bits.
@@ -187,28 +208,30 @@ func unpackLow[T integer](out []T, low []byte, width uint) {
 // load returns what follows a bit, at least 57 bits of it.
 func load(low []byte, bit uint) uint64 { return binary.LittleEndian.Uint64(low[bit/8:]) >> (bit % 8) }
 
-// patch adds the rest of the wide values.
-func patch[T integer](col []T, rest []byte, width int) error {
+// patch adds the rest of the wide ones of n values, or only looks at it if col is nil.
+func patch[T integer](col []T, rest []byte, width, n int) error {
 	most := largest[T]() >> width
 	for next := 0; len(rest) > 0; next++ {
-		gap, n := shortVarint(rest)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		gap, used := shortVarint(rest)
+		if used < 0 {
+			return fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(used))
 		}
-		rest = rest[n:]
-		high, n := shortVarint(rest)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(n))
+		rest = rest[used:]
+		high, used := shortVarint(rest)
+		if used < 0 {
+			return fmt.Errorf("%w: %w", ErrInvalid, protowire.ParseError(used))
 		}
-		rest = rest[n:]
-		if gap >= uint64(len(col)-next) {
-			return fmt.Errorf("%w: more than %d entries", ErrInvalid, len(col))
+		rest = rest[used:]
+		if gap >= uint64(n-next) {
+			return fmt.Errorf("%w: more than %d entries", ErrInvalid, n)
 		}
 		if high > most {
 			return fmt.Errorf("%w: a value is above %d", ErrInvalid, largest[T]())
 		}
 		next += int(gap)
-		col[next] |= T(high << width)
+		if col != nil {
+			col[next] |= T(high << width)
+		}
 	}
 	return nil
 }

@@ -72,10 +72,14 @@ type Decoder struct {
 }
 
 // NewDecoder returns a decoder that holds times to limits.
-func NewDecoder(limits Limits) *Decoder { return &Decoder{limits: limits} }
+func NewDecoder(limits Limits) *Decoder {
+	return &Decoder{decoder: ebbwatch.Decoder{InPlace: true}, limits: limits}
+}
 
 // Decode returns the batch that came in on subject and was stored by NATS at
-// stored. The batch is valid until the next call. Every error is a *RefusedError.
+// stored. It is valid until the next call, and so are the strings of its dictionary;
+// its plain columns are packed (ebbwatch.Decoder.InPlace). Every error is a
+// *RefusedError.
 func (d *Decoder) Decode(subject string, message []byte, stored time.Time) (*ebbwatch.Batch, error) {
 	d.opened = false
 	agent, err := ebbwatch.AgentOfSubject(subject)

@@ -22,19 +22,14 @@ const (
 // Block holds what is stored together as columns: the rows of flows, features,
 // sources, coverage and refused_batches. It is not safe for concurrent use.
 type Block struct {
-	names                interner
-	agent                *coded[uint16]
-	agents               codes[uint16]
-	start                proto.ColInt64
-	durationMS           proto.ColUInt32
-	src, dst             codes[uint32]
-	addrs                []proto.IPv6 // entries of src and dst
-	srcPort, dstPort     proto.ColUInt16
-	srcPackets, srcBytes proto.ColUInt64
-	dstPackets, dstBytes proto.ColUInt64
-	ageMS                proto.ColUInt32
-	handshakeUS, rttUS   proto.ColUInt32
-	latencyUS            proto.ColUInt32
+	names      interner
+	agent      *coded[uint16]
+	agents     codes[uint16]
+	start      proto.ColInt64
+	durationMS proto.ColUInt32
+	src, dst   codes[uint32]
+	addrs      []proto.IPv6 // entries of src and dst
+	plains     plains
 
 	attributes attributes
 	origins    origins
@@ -64,17 +59,8 @@ func NewBlock() *Block {
 		{Name: "duration_ms", Data: &b.durationMS},
 		{Name: "src_ip", Data: addresses{&b.src, &b.addrs}},
 		{Name: "dst_ip", Data: addresses{&b.dst, &b.addrs}},
-		{Name: "src_port", Data: &b.srcPort},
-		{Name: "dst_port", Data: &b.dstPort},
-		{Name: "src_packets", Data: &b.srcPackets},
-		{Name: "src_bytes", Data: &b.srcBytes},
-		{Name: "dst_packets", Data: &b.dstPackets},
-		{Name: "dst_bytes", Data: &b.dstBytes},
-		{Name: "age_ms", Data: &b.ageMS},
-		{Name: "handshake_us", Data: &b.handshakeUS},
-		{Name: "rtt_us", Data: &b.rttUS},
-		{Name: "app_latency_us", Data: &b.latencyUS},
 	}
+	b.flows = b.plains.init(b.flows)
 	b.features.init()
 	b.sources.init()
 	b.coverage.init()
@@ -94,7 +80,8 @@ func (b *Block) Longest() int {
 	return max(len(b.start), b.features.rows(), b.sources.rows(), b.coverage.rows(), b.refused.rows(), b.origins.systems.rows())
 }
 
-// flowRowBytes are those of a row's plain columns, and of its addresses in an insert.
+// flowRowBytes are those of a row's start and duration, and in an insert those of its
+// addresses and plain columns.
 const flowRowBytes = 96
 
 // Bytes returns what the rows take in memory, with their names, and what their
@@ -103,7 +90,7 @@ const flowRowBytes = 96
 func (b *Block) Bytes() int {
 	const addr = 16
 	return flowRowBytes*len(b.start) + addr*(len(b.addrs)-1) + b.src.bytes() + b.dst.bytes() +
-		b.agents.bytes() + b.agent.bytes() + b.names.bytes() + b.attributes.bytes() + b.origins.bytes() +
+		b.agents.bytes() + b.agent.bytes() + b.names.bytes() + b.plains.bytes() + b.attributes.bytes() + b.origins.bytes() +
 		b.features.bytes() + b.sources.bytes() + b.coverage.bytes() + b.refused.bytes()
 }
 
@@ -142,6 +129,7 @@ func (b *Block) Reset() {
 	b.src.reset()
 	b.dst.reset()
 	b.addrs = b.addrs[:1]
+	b.plains.reset()
 	b.attributes.reset()
 	b.names.reset() // after all columns that hold its numbers
 	b.origins.reset()
@@ -181,16 +169,7 @@ func (b *Block) Append(in *ebbwatch.Batch, received time.Time) {
 	for i, a := range in.Addrs {
 		mapTo(&b.addrs[addrs+i], a)
 	}
-	b.srcPort = append(b.srcPort, in.SrcPort...)
-	b.dstPort = append(b.dstPort, in.DstPort...)
-	b.srcPackets = append(b.srcPackets, in.SrcPackets...)
-	b.srcBytes = append(b.srcBytes, in.SrcBytes...)
-	b.dstPackets = append(b.dstPackets, in.DstPackets...)
-	b.dstBytes = append(b.dstBytes, in.DstBytes...)
-	b.ageMS = append(b.ageMS, in.AgeMS...)
-	b.handshakeUS = append(b.handshakeUS, in.HandshakeUS...)
-	b.rttUS = append(b.rttUS, in.RTTUS...)
-	b.latencyUS = append(b.latencyUS, in.LatencyUS...)
+	b.plains.append(in)
 }
 
 // mapTo makes ip the store's form of a: IPv4 as ::ffff:a.b.c.d. It writes in
