@@ -39,8 +39,9 @@ type App struct {
 	migrated atomic.Bool
 	ingester atomic.Pointer[ingest.Ingester]
 
-	mu    sync.Mutex
-	pools map[string]*sink.Pool // by address
+	mu     sync.Mutex
+	pools  map[string]*sink.Pool // by address
+	record *stored.Pool
 }
 
 // New returns a collector that has not started.
@@ -48,7 +49,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry(), pools: make(map[string]*sink.Pool)}
+	a := &App{cfg: cfg, log: log, registry: ops.NewRegistry(), pools: make(map[string]*sink.Pool), record: stored.NewPool(cfg.ClickHouse)}
 	a.writer = sink.NewWriter(cfg.Insert, cfg.ClickHouse, log, a.registry)
 	a.metrics = ingest.NewMetrics(a.registry)
 	a.enricher = enrich.New(cfg.Enrich, log, a.registry)
@@ -96,13 +97,13 @@ func (a *App) Run(ctx context.Context) error {
 // go to one server, and all servers are asked for what is stored: the agents of a
 // shard were another's before its number was changed.
 func (a *App) backend(shard consume.Shard) ingest.Backend {
-	conn, record := a.cfg.ClickHouse.Shard(shard.Number), stored.NewTable(a.cfg.ClickHouse)
+	conn := a.cfg.ClickHouse.Shard(shard.Number)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pools[conn.Address] == nil {
 		a.pools[conn.Address] = a.writer.Pool(conn)
 	}
-	return ingest.Backend{Server: conn.Address, Store: a.pools[conn.Address], Record: record, Close: record.Close}
+	return ingest.Backend{Server: conn.Address, Store: a.pools[conn.Address], Record: a.record}
 }
 
 // closePools closes the connections once nothing is ingested any more.
@@ -112,6 +113,7 @@ func (a *App) closePools() {
 	for _, pool := range a.pools {
 		pool.Close()
 	}
+	a.record.Close()
 }
 
 // migrate repeats until the schema is that of this build.

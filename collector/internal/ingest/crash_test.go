@@ -132,7 +132,7 @@ func TestNoFlowIsLostOrDoubledWhenTheCollectorDies(t *testing.T) {
 
 // backend gives every shard the same store.
 func backend(s Store, r Record) func(consume.Shard) Backend {
-	return func(consume.Shard) Backend { return Backend{Store: s, Record: r, Close: func() {}} }
+	return func(consume.Shard) Backend { return Backend{Store: s, Record: r} }
 }
 
 func migrate(t *testing.T, conn chconn.Config, js jetstream.JetStream) {

@@ -75,7 +75,6 @@ type Backend struct {
 	Server string // which one gets the inserts: those of one take turns
 	Store  Store
 	Record Record
-	Close  func() // once the shard uses the others no more
 }
 
 // Ingester is one collector: it takes its share of the stream's shards.

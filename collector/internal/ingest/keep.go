@@ -173,7 +173,6 @@ func (k *keeper) start(ctx context.Context, shard consume.Shard) *worker {
 	ctx, w.stop = context.WithCancel(ctx)
 	go func() {
 		defer close(w.done)
-		defer w.Close()
 		w.run(ctx)
 	}()
 	return w

@@ -177,7 +177,7 @@ func TestABacklogOfSixShardsIsInsertedInLargeBlocks(t *testing.T) {
 	cfg.BlockRows, cfg.BlockAge = blockRows, 50*time.Millisecond
 	g := &Ingester{
 		Config: cfg, Streams: streams, JS: js, Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Connect: func(consume.Shard) Backend { return Backend{Store: store, Record: store, Close: func() {}} },
+		Connect: func(consume.Shard) Backend { return Backend{Store: store, Record: store} },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -61,11 +61,12 @@ func (s *site) start(js jetstream.JetStream, streams consume.Config) *member {
 	cfg.BlockMessages, cfg.BlockAge = 300, 200*time.Millisecond
 	pool := sink.NewWriter(sink.DefaultConfig(), s.conn, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Pool(s.conn)
 	s.t.Cleanup(pool.Close)
+	record := stored.NewPool(s.conn)
+	s.t.Cleanup(record.Close)
 	m := &member{done: make(chan error, 1), Ingester: &Ingester{
 		Config: cfg, Streams: streams, JS: js, Metrics: NewMetrics(prometheus.NewRegistry()),
 		Connect: func(consume.Shard) Backend {
-			r := stored.NewTable(s.conn)
-			return Backend{Store: pool, Record: r, Close: r.Close}
+			return Backend{Store: pool, Record: record}
 		},
 		Log: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
 	}}

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ebbwatch/ebbwatch/collector/internal/chconn"
 	"github.com/ebbwatch/ebbwatch/collector/internal/natstest"
@@ -50,8 +53,32 @@ func TestTheTableTellsWhatIsStored(t *testing.T) {
 	insert(other)
 	insert(third)
 
-	table := stored.NewTable(conn)
+	table := stored.NewPool(conn)
 	defer table.Close()
+	connected := func() int {
+		n, err := strconv.Atoi(ch.Query(t, "SELECT value FROM system.metrics WHERE metric = 'TCPConnection'"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := connected()
+	var shards errgroup.Group
+	for range 64 {
+		shards.Go(func() error {
+			last, err := table.Last(t.Context(), []stored.Run{one})
+			if err == nil && last[one] != 7 {
+				err = fmt.Errorf("last are %v", last)
+			}
+			return err
+		})
+	}
+	if err := shards.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := connected() - before; n < 1 || n > 4 {
+		t.Errorf("64 shards ask over %d connections", n)
+	}
 	last, err := table.Last(t.Context(), []stored.Run{one, two, hostile, {Agent: "web-3", Boot: "a"}})
 	if want := map[stored.Run]uint64{one: 7, two: 1<<64 - 1}; err != nil || !reflect.DeepEqual(last, want) {
 		t.Errorf("last are %v (%v), want %v", last, err, want)

@@ -32,6 +32,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// maxInserts bounds collector.ingest.inserts: each has a connection, of the 50 that the
+// engine takes where it has little memory, and half of them are for readers.
+const maxInserts = 16
+
 // Validate names the keys that cannot be used.
 func (c *Config) Validate() error {
 	return config.All(
@@ -40,6 +44,7 @@ func (c *Config) Validate() error {
 		config.Under("clickhouse", c.ClickHouse.Validate()),
 		config.Under("agent", c.Agent.Validate()),
 		config.Under("collector", c.Collector.Validate()),
+		config.Wrong(c.Collector.Ingest.Inserts > maxInserts, "collector.ingest.inserts: must be at most %d here: the store has few connections, and others need some", maxInserts),
 		config.Under("analyzer", c.Analyzer.Validate()),
 	)
 }

@@ -54,6 +54,7 @@ func TestABrokenConfigurationNamesFileKeyAndReason(t *testing.T) {
 		{"a database that would need quoting", "clickhouse: {databases: ['a b']}\n", nil, []string{"clickhouse.databases", "a b"}},
 		{"a connection that is not a choice", "agent: {nats: {url: 'nats://elsewhere:4222'}}\n", nil, []string{"agent.nats", "not a choice"}},
 		{"a key without effect", "agent: {memory_limit: 50000000}\n", nil, []string{"agent.memory_limit", "has no effect here"}},
+		{"more inserts than connections", "collector: {ingest: {inserts: 17}}\n", nil, []string{"collector.ingest.inserts", "16"}},
 		{"a wrong key of a part", "agent: {drain_interval: 1ns}\n", nil, []string{"agent.drain_interval"}},
 		{"a variable of the wrong type", "", []string{"EBBWATCH_CLICKHOUSE_TCP_PORT=x"}, []string{"EBBWATCH_CLICKHOUSE_TCP_PORT"}},
 	} {
