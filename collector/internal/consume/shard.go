@@ -173,12 +173,15 @@ func (s *Streams) Queue(ctx context.Context, shard Shard) (*Queue, error) {
 	return &Queue{shard, consumer, s}, nil
 }
 
+// Prefetch returns how many batches at most wait in an iterator of Messages.
+func (q *Queue) Prefetch() int { return max(1, q.streams.cfg.PrefetchMessages/q.Of) }
+
 // Messages asks for batches until the returned iterator is stopped. While
 // another collector is active it yields none.
 func (q *Queue) Messages() (jetstream.MessagesContext, error) {
 	cfg := q.streams.cfg
 	it, err := q.Consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(max(1, cfg.PrefetchMessages/q.Of), max(2*ebbwatch.MaxBatchEncoded, cfg.PrefetchBytes/q.Of)),
+		jetstream.PullMaxMessagesWithBytesLimit(q.Prefetch(), max(2*ebbwatch.MaxBatchEncoded, cfg.PrefetchBytes/q.Of)),
 		jetstream.PullExpiry(max(time.Second, cfg.Standby/4)), // each request renews the claim to be the active one
 		jetstream.PullPriorityGroup(priorityGroup))
 	if err != nil {

@@ -82,6 +82,7 @@ type pipe struct {
 	pin      string // of read: the server's choice of this session, "" as long as there is none
 	ledger   *ledger.Ledger
 	messages jetstream.MessagesContext
+	began    uint64 // reconnects of the connection when messages began
 	arrived  chan message
 	full     chan *load // unbuffered: a block is handed over when it is its turn
 	free     chan *load // two that are the shard's own, for blocks that do not grow
@@ -94,6 +95,7 @@ type pipe struct {
 // made this collector the active one, what others had received comes first.
 func (p *pipe) read(stop, ctx context.Context) error {
 	defer close(p.arrived)
+	reconnects, waited := p.began, 0 // of the connection, and how many messages may still come that waited here when it broke off last
 	for {
 		msg, err := p.messages.Next()
 		switch {
@@ -108,10 +110,17 @@ func (p *pipe) read(stop, ctx context.Context) error {
 		default:
 			return fmt.Errorf("receive batches: %w", err)
 		}
-		m, err := queued(msg, p.reconnects())
+		m, err := queued(msg)
 		if err != nil { // not from a stream: nothing that could be acknowledged
 			p.Log.Error("received a message without JetStream metadata", "subject", msg.Subject(), "error", err)
 			continue
+		}
+		if now := p.reconnects(); now != reconnects {
+			reconnects, waited = now, p.queue.Prefetch()+1 // and the one in hand
+		}
+		if m.reconnects = reconnects; waited > 0 {
+			m.reconnects-- // it may have come before
+			waited--
 		}
 		if now := msg.Headers().Get(pinHeader); now != p.pin {
 			if err := p.takeOver(stop, ctx, m, p.pin == ""); err != nil {

@@ -31,12 +31,12 @@ type message struct {
 	// delivery is nil for a message that was taken back: it was delivered to
 	// somebody else.
 	delivery   jetstream.Msg
-	reconnects uint64 // of the connection, when it came
+	reconnects uint64 // of the connection when it came, or fewer
 }
 
 func (p *pipe) reconnects() uint64 { return p.JS.Conn().Stats().Reconnects }
 
-func queued(msg jetstream.Msg, reconnects uint64) (message, error) {
+func queued(msg jetstream.Msg) (message, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return message{}, err
@@ -44,7 +44,7 @@ func queued(msg jetstream.Msg, reconnects uint64) (message, error) {
 	return message{
 		subject: ebbwatch.PublishedSubject(msg.Subject()), id: msg.Headers().Get(nats.MsgIdHdr), data: msg.Data(),
 		sequence: meta.Sequence.Stream, stored: meta.Timestamp, deliveries: meta.NumDelivered, delivery: msg,
-		reconnects: reconnects, replayed: msg.Headers().Get(consume.ReplayHeader) != "",
+		replayed: msg.Headers().Get(consume.ReplayHeader) != "",
 	}, nil
 }
 

@@ -66,6 +66,7 @@ func (w *worker) session(ctx context.Context) error {
 	if err := p.open(ctx); err != nil {
 		return err
 	}
+	p.began = p.reconnects()
 	messages, err := p.queue.Messages()
 	if err != nil {
 		return err
