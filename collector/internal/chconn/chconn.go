@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -40,15 +41,23 @@ var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 // Validate names the keys that are wrong.
 func (c Config) Validate() error {
-	_, _, noAddress := net.SplitHostPort(c.Address)
 	_, noCompression := c.compression()
 	return config.All(
-		config.Wrong(noAddress != nil, "clickhouse.address: want host:port, not %q", c.Address),
+		checkAddress("clickhouse.address", c.Address),
 		config.Wrong(!databaseName.MatchString(c.Database), "clickhouse.database: want letters, digits and '_', not %q", c.Database),
 		config.Wrong(c.User == "", "clickhouse.user: must not be empty"),
 		noCompression,
 		c.Cluster.validate(c.Database),
 	)
+}
+
+// checkAddress reports what is wrong with the address at key.
+func checkAddress(key, address string) error {
+	if strings.Contains(address, "@") { // it is not shown: it may hold a password
+		return fmt.Errorf("%s: want host:port alone; user and password have keys of their own", key)
+	}
+	_, _, err := net.SplitHostPort(address)
+	return config.Wrong(err != nil, "%s: want host:port, not %q", key, address)
 }
 
 func (c Config) compression() (ch.Compression, error) {

@@ -2,7 +2,7 @@ package chconn
 
 import (
 	"errors"
-	"net"
+	"fmt"
 	"strings"
 
 	"github.com/ebbwatch/ebbwatch/internal/config"
@@ -57,8 +57,7 @@ func (c Cluster) validate(database string) error {
 		config.Wrong(strings.ContainsAny(c.Replica, unquotable), "clickhouse.cluster.replica: must have no quote, backslash or line end"),
 	}
 	for i, address := range c.Shards {
-		_, _, err := net.SplitHostPort(address)
-		wrong = append(wrong, config.Wrong(err != nil, "clickhouse.cluster.shards[%d]: want host:port, not %q", i, address))
+		wrong = append(wrong, checkAddress(fmt.Sprintf("clickhouse.cluster.shards[%d]", i), address))
 	}
 	return config.All(wrong...)
 }

@@ -122,7 +122,7 @@ func (p *pipe) read(stop, ctx context.Context) error {
 			m.reconnects-- // it may have come before
 			waited--
 		}
-		if now := msg.Headers().Get(pinHeader); now != p.pin {
+		if now := pinOf(msg); now != p.pin {
 			if err := p.takeOver(stop, ctx, m, p.pin == ""); err != nil {
 				return err
 			}

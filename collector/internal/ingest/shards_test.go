@@ -115,6 +115,7 @@ type traffic struct {
 	ended   sync.WaitGroup
 
 	batches, flows, bytes uint64
+	forge                 bool // every second message has the header of the server's choice
 	recent                []sent
 }
 
@@ -148,9 +149,14 @@ func (f *traffic) send(batches int) {
 
 // publish repeats until the stream has the message.
 func (f *traffic) publish(m sent, opts ...jetstream.PublishOpt) {
+	msg := nats.NewMsg(m.subject)
+	msg.Data = m.data
+	if f.forge && f.batches%2 == 0 {
+		msg.Header.Set(pinHeader, "forged")
+	}
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Second)
-		_, err := f.js.Publish(ctx, m.subject, m.data, opts...)
+		_, err := f.js.PublishMsg(ctx, msg, opts...)
 		cancel()
 		if err == nil {
 			return

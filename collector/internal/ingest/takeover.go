@@ -19,6 +19,16 @@ import (
 // one. Every message of one choice has the same.
 const pinHeader = "Nats-Pin-Id"
 
+// pinOf returns the choice by which the server delivered msg. It puts its header behind
+// those of whoever published the message, who may have written one of that name.
+func pinOf(msg jetstream.Msg) string {
+	pins := msg.Headers()[pinHeader]
+	if len(pins) == 0 {
+		return ""
+	}
+	return pins[len(pins)-1]
+}
+
 // message is one batch, from the queue or taken back.
 type message struct {
 	subject, id string // on which it was published, and the agent's own Nats-Msg-Id

@@ -139,3 +139,20 @@ func takeBack(t *testing.T, ch *chtest.Server, standby bool) {
 		t.Errorf("%g batches were taken back, want %d", n, old)
 	}
 }
+
+// Each would have the whole stream read again.
+func TestAMessageThatClaimsToBeOfAnotherChoiceMakesNobodyTakeOver(t *testing.T) {
+	server := natstest.Start(t)
+	s := newSite(t, server.JetStream(t), 1)
+	if _, err := consume.Ensure(t.Context(), s.js, s.streams); err != nil {
+		t.Fatal(err)
+	}
+	f := newTraffic(t, s.js)
+	f.forge = true
+	f.send(30)
+	m := s.start(server.JetStream(t), s.streams)
+	s.check(f)
+	if taken := testutil.ToFloat64(m.Metrics.takenBack); taken > 0 {
+		t.Errorf("%v batches were taken back from nobody", taken)
+	}
+}
