@@ -16,6 +16,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/schedule"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/status"
 	"github.com/ebbwatch/ebbwatch/analyzer/internal/web"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
@@ -91,8 +92,8 @@ func (a *App) serve(ctx context.Context, handler http.Handler) error {
 func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
 	return map[string]ops.Check{
 		"nats": func(context.Context) error {
-			if !conn.IsConnected() {
-				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.Redacted(), conn.Status())
+			if err := natsconn.Connected(conn); err != nil {
+				return fmt.Errorf("%s: %w", a.cfg.NATS.Redacted(), err)
 			}
 			return nil
 		},

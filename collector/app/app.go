@@ -74,7 +74,7 @@ func (a *App) Run(ctx context.Context) error {
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { a.metrics.Watch(ctx, js); return nil })
 	group.Go(func() error {
-		if err := a.migrate(ctx, js); err != nil {
+		if err := a.migrate(ctx, conn, js); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -117,7 +117,7 @@ func (a *App) closePools() {
 }
 
 // migrate repeats until the schema is that of this build.
-func (a *App) migrate(ctx context.Context, js jetstream.JetStream) error {
+func (a *App) migrate(ctx context.Context, conn *nats.Conn, js jetstream.JetStream) error {
 	m, err := a.migrator(js)
 	if err != nil {
 		return err
@@ -130,6 +130,9 @@ func (a *App) migrate(ctx context.Context, js jetstream.JetStream) error {
 		}
 		if schema.Permanent(err) || ctx.Err() != nil {
 			return err
+		}
+		if away := natsconn.Connected(conn); away != nil {
+			err = away // the cause, where err is what it led to
 		}
 		a.log.Warn("cannot migrate yet, repeating", "error", err)
 		select {
@@ -156,8 +159,8 @@ func (a *App) migrator(js jetstream.JetStream) (*schema.Migrator, error) {
 func (a *App) checks(conn *nats.Conn) map[string]ops.Check {
 	return map[string]ops.Check{
 		"nats": func(context.Context) error {
-			if !conn.IsConnected() {
-				return fmt.Errorf("not connected to NATS at %s: %s", a.cfg.NATS.Redacted(), conn.Status())
+			if err := natsconn.Connected(conn); err != nil {
+				return fmt.Errorf("%s: %w", a.cfg.NATS.Redacted(), err)
 			}
 			return nil
 		},

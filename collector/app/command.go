@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ func run() *cobra.Command {
 	}.Command()
 }
 
-// answerTimeout is how long a tool waits for a server before it gives up; a
+// answerTimeout is how long a tool waits for an answer before it gives up; a
 // service waits for ever.
 const answerTimeout = 10 * time.Second
 
@@ -73,13 +74,9 @@ func migrate() *cobra.Command {
 
 // connect returns JetStream of a NATS server that answers.
 func connect(cfg Config, log *slog.Logger) (jetstream.JetStream, func(), error) {
-	conn, err := natsconn.Connect("collector-tool", cfg.NATS, log)
+	conn, err := natsconn.Connect("collector-tool", cfg.NATS, log, nats.RetryOnFailedConnect(false), nats.Timeout(answerTimeout))
 	if err != nil {
 		return nil, nil, err
-	}
-	if err := conn.FlushTimeout(answerTimeout); err != nil {
-		conn.Close()
-		return nil, nil, fmt.Errorf("NATS at %s does not answer: %w", cfg.NATS.URL, err)
 	}
 	js, err := jetstream.New(conn)
 	if err != nil {

@@ -56,8 +56,9 @@ func (c Config) Redacted() string {
 }
 
 // Connect returns a connection that is being established in the background and
-// re-established whenever it breaks. It fails only on unusable configuration.
-// extra options are applied last.
+// re-established whenever it breaks, also after the server refused the login: its
+// users may change. It fails only on unusable configuration. extra options are
+// applied last.
 func Connect(name string, cfg Config, log *slog.Logger, extra ...nats.Option) (*nats.Conn, error) {
 	password, err := cfg.Password.Value()
 	if err != nil {
@@ -67,6 +68,7 @@ func Connect(name string, cfg Config, log *slog.Logger, extra ...nats.Option) (*
 		nats.Name("ebbwatch-" + name),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
+		nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(500 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1), // never buffer unseen: the caller keeps what is not acknowledged
@@ -78,7 +80,11 @@ func Connect(name string, cfg Config, log *slog.Logger, extra ...nats.Option) (*
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("reconnected to nats", "url", c.ConnectedUrlRedacted()) }),
 		nats.ConnectHandler(func(c *nats.Conn) { log.Info("connected to nats", "url", c.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("nats reports an error", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if !refused(err) { // each attempt meets it: watch tells it once
+				log.Warn("nats reports an error", "error", err)
+			}
+		}),
 	}
 	if cfg.User != "" {
 		opts = append(opts, nats.UserInfo(cfg.User, password))
@@ -91,7 +97,54 @@ func Connect(name string, cfg Config, log *slog.Logger, extra ...nats.Option) (*
 	}
 	conn, err := nats.Connect(cfg.URL, append(opts, extra...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.Redacted(), err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.Redacted(), Explain(err))
 	}
+	go watch(conn, conn.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED), log)
 	return conn, nil
+}
+
+// watch logs, once for each reason, why the server refuses the login, until the
+// connection is closed. No handler of the client is told that before the first
+// connection.
+func watch(conn *nats.Conn, changes <-chan nats.Status, log *slog.Logger) {
+	said := ""
+	for status := range changes {
+		switch err := conn.LastError(); {
+		case status == nats.CLOSED:
+			return
+		case status == nats.CONNECTED:
+			said = ""
+		case refused(err) && err.Error() != said:
+			said = err.Error()
+			log.Warn("nats refuses the login, trying again", "error", Explain(err))
+		}
+	}
+}
+
+// ErrDisconnected is wrapped by what Connected returns.
+var ErrDisconnected = errors.New("not connected to NATS")
+
+// Connected returns nil while conn is connected, else ErrDisconnected with the
+// reason, if the last attempt reached a server that gave one.
+func Connected(conn *nats.Conn) error {
+	if conn.IsConnected() {
+		return nil
+	}
+	if err := conn.LastError(); err != nil {
+		return fmt.Errorf("%w: %w", ErrDisconnected, Explain(err))
+	}
+	return ErrDisconnected
+}
+
+// Explain adds to the refusal of a login which keys to look at.
+func Explain(err error) error {
+	if refused(err) {
+		return fmt.Errorf("%w: check nats.user and nats.password, or nats.creds_file, against the users of the server", err)
+	}
+	return err
+}
+
+// refused reports whether err is the server's refusal of a login.
+func refused(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAccountAuthExpired)
 }

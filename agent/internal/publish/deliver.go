@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebbwatch/ebbwatch"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
 // deliver sends until ctx ends or, if once, until nothing is left in memory that
@@ -51,8 +52,8 @@ func (p *Publisher) deliver(ctx context.Context, js jetstream.JetStream, once bo
 // attempt sends the oldest messages. It returns how many are settled, and why
 // the others are not.
 func (p *Publisher) attempt(ctx context.Context, js jetstream.JetStream) (int, error) {
-	if !p.conn.IsConnected() {
-		return 0, errDisconnected // clearer than what the first message would meet
+	if err := natsconn.Connected(p.conn); err != nil {
+		return 0, err // clearer than what the first message would meet
 	}
 	group := p.outbox.take()
 	stored, rest, err := p.withoutStored(ctx, js, group)
@@ -149,8 +150,6 @@ func (m *Message) natsMsg() *nats.Msg {
 	}
 	return &nats.Msg{Subject: ebbwatch.FlowSubject(m.agent()), Header: header, Data: m.Data}
 }
-
-var errDisconnected = errors.New("not connected to NATS")
 
 // streamFull is JetStream's error code when a stream with DiscardNew is full.
 const streamFull = jetstream.ErrorCode(10077)

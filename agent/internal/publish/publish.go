@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebbwatch/ebbwatch"
 	"github.com/ebbwatch/ebbwatch/agent/internal/spool"
+	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 	"github.com/ebbwatch/ebbwatch/internal/ops"
 )
 
@@ -227,11 +228,12 @@ func (p *Publisher) note(delivered int, err error) {
 // look notes that the connection is gone or back while there is nothing to send
 // that would tell.
 func (p *Publisher) look() {
-	connected, last := p.conn.IsConnected(), p.lastError()
+	away, last := natsconn.Connected(p.conn), p.lastError()
+	noted := errors.Is(last, natsconn.ErrDisconnected)
 	switch {
-	case !connected && last == nil:
-		p.note(0, errDisconnected)
-	case connected && errors.Is(last, errDisconnected):
+	case away != nil && (last == nil || noted && last.Error() != away.Error()):
+		p.note(0, away)
+	case away == nil && noted:
 		p.note(0, nil)
 	}
 }
