@@ -33,9 +33,10 @@ func (a Agent) Covered() bool { return a.CoveragePercent != nil && *a.CoveragePe
 // Blind reports whether the agent is there but watches no interface.
 func (a Agent) Blind() bool { return a.State != Down && a.InterfaceCount == 0 }
 
-func agentOf(a store.Agent, now time.Time) Agent {
+// agentOf judges an agent as of the time up to which what it sent is stored.
+func agentOf(a store.Agent, asOf time.Time) Agent {
 	agent := Agent{
-		Name: a.Name, Version: a.Version, State: agentState(a, now), LastBeat: a.LastBeat,
+		Name: a.Name, Version: a.Version, State: agentState(a, asOf), LastBeat: a.LastBeat,
 		OverflowPackets: a.Overflow, LostBatches: a.Gaps, Drops: a.Losses, FlowsPerS: a.FlowsPerS, BitsPerS: a.BitsPerS,
 		Interfaces: append([]string{}, a.Interfaces...), InterfaceCount: a.InterfaceCount,
 	}
@@ -46,8 +47,8 @@ func agentOf(a store.Agent, now time.Time) Agent {
 	return agent
 }
 
-func agentState(a store.Agent, now time.Time) State {
-	switch age := now.Sub(a.LastBeat); {
+func agentState(a store.Agent, asOf time.Time) State {
+	switch age := asOf.Sub(a.LastBeat); {
 	case age > deadAgent:
 		return Down
 	case age > lateAgent, a.Overflow > 0, a.Gaps > 0, a.InterfaceCount == 0:
@@ -56,7 +57,10 @@ func agentState(a store.Agent, now time.Time) State {
 	return OK
 }
 
-func judgeAgents(agents []Agent) Part {
+func judgeAgents(agents []Agent, ingest Ingest) Part {
+	if len(agents) == 0 && ingest.Late() {
+		return Part{"agents", Off, "unknown while the collector is behind"}
+	}
 	if len(agents) == 0 {
 		return Part{"agents", Warn, "none has reported within a day"}
 	}
@@ -73,6 +77,9 @@ func judgeAgents(agents []Agent) Part {
 		return Part{"agents", Down, "no agent has reported for five minutes"}
 	}
 	p := Part{"agents", OK, human.Plural(count[OK]+count[Warn]+len(blind), "agent reports", "agents report")}
+	if ingest.Late() {
+		p.Detail += ", as of " + roughly(ingest.Lag()) + " ago"
+	}
 	say := func(format string, args ...any) {
 		p.State, p.Detail = Warn, p.Detail+", "+fmt.Sprintf(format, args...)
 	}

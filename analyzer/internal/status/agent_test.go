@@ -55,7 +55,7 @@ func TestTheFleetInOneSentence(t *testing.T) {
 		{[]Agent{blind("web-1")}, Part{"agents", Warn, "1 agent reports, agent web-1 watches no interface"}},
 		{[]Agent{blind("a"), {State: Down}, blind("b"), watching(Warn)}, Part{"agents", Warn, "3 agents report, 2 agents watch no interface: a b, 1 silent, 1 late or with losses"}},
 	} {
-		if got := judgeAgents(c.agents); got != c.want {
+		if got := judgeAgents(c.agents, Ingest{}); got != c.want {
 			t.Errorf("%+v, want %+v", got, c.want)
 		}
 	}

@@ -75,9 +75,23 @@ type Stream struct {
 
 // Ingest says how far the store is behind the agents.
 type Ingest struct {
-	Newest     time.Time `json:"newest,omitzero"` // end of the newest interval of any agent
-	LagSeconds float64   `json:"lag_seconds"`     // from the end of an interval to its receipt by the collector, median of five minutes
+	Newest time.Time `json:"newest,omitzero"` // end of the newest interval of any agent that is stored
+	// LagSeconds is how long the oldest batch waits in NATS that is not stored
+	// yet, by the clock of the analyzer: 0 if none waits, nil if NATS does not tell.
+	LagSeconds *float64 `json:"lag_seconds"`
 }
+
+// Lag is LagSeconds, 0 if it is unknown. What agents sent up to so long ago is stored.
+func (i Ingest) Lag() time.Duration {
+	if i.LagSeconds == nil {
+		return 0
+	}
+	return time.Duration(*i.LagSeconds * float64(time.Second))
+}
+
+// Late reports whether a batch waits so long that what is stored does not tell
+// how the agents are now.
+func (i Ingest) Late() bool { return i.Lag() > lateIngest }
 
 // Detector is how far one detector has come.
 type Detector struct {
@@ -111,9 +125,11 @@ type Collector struct {
 const (
 	freshFor    = 2 * time.Second
 	gatherLimit = 4 * time.Second
+	streamLimit = gatherLimit / 2  // the store is asked after NATS, and has the rest
 	lateAgent   = 30 * time.Second // several drain intervals
 	deadAgent   = 5 * time.Minute
-	lateIngest  = 15 * time.Second
+	lateIngest  = 15 * time.Second // many times ingest.block_age and an insert
+	longIngest  = time.Minute      // that of oldest_batch_seconds in docs/collector.md
 	lateWindow  = time.Minute
 )
 
@@ -137,12 +153,14 @@ func (c *Collector) gather(ctx context.Context, now time.Time) Status {
 		Agents: []Agent{}, Detectors: []Detector{}, Webhooks: []notify.State{}}
 	var agents, stream, collector, database, detectors Part
 	var wg sync.WaitGroup
-	wg.Go(func() { agents, database = c.fromStore(ctx, now, &s) })
-	wg.Go(func() { stream, collector = c.fromJetStream(ctx, &s) })
+	wg.Go(func() {
+		stream, collector = c.fromJetStream(ctx, now, &s)
+		agents, database = c.fromStore(ctx, now, &s)
+	})
 	wg.Go(func() { detectors = c.fromDetectors(ctx, &s) })
 	wg.Wait()
 	if collector.State == OK {
-		collector = judgeCollector(s.Stream, s.Ingest.Newest, now)
+		collector = judgeCollector(s.Stream, s.Ingest, now)
 	}
 	if detectors.State == OK {
 		detectors = judgeDetectors(s, database.State)
@@ -154,6 +172,8 @@ func (c *Collector) gather(ctx context.Context, now time.Time) Status {
 	return s
 }
 
+// fromStore judges the agents as of the time at which the oldest batch came that
+// waits: what they sent since is not stored, which is no fault of theirs.
 func (c *Collector) fromStore(ctx context.Context, now time.Time, s *Status) (agents, database Part) {
 	agents, database = Part{"agents", Off, "unknown while ClickHouse does not answer"}, Part{"store", OK, "ClickHouse answers"}
 	if err := c.Store.Ping(ctx); err != nil {
@@ -168,19 +188,22 @@ func (c *Collector) fromStore(ctx context.Context, now time.Time, s *Status) (ag
 		database.State, database.Detail = Down, reason(err)
 		return agents, database
 	}
-	s.Ingest = Ingest{Newest: ingest.Newest, LagSeconds: ingest.Lag.Seconds()}
-	rows, err := c.Store.Agents(ctx, now)
+	s.Ingest.Newest = ingest.Newest
+	asOf := now.Add(-s.Ingest.Lag())
+	rows, err := c.Store.Agents(ctx, asOf)
 	if err != nil {
 		database.State, database.Detail = Down, reason(err)
 		return agents, database
 	}
 	for _, a := range rows {
-		s.Agents = append(s.Agents, agentOf(a, now))
+		s.Agents = append(s.Agents, agentOf(a, asOf))
 	}
-	return judgeAgents(s.Agents), database
+	return judgeAgents(s.Agents, s.Ingest), database
 }
 
-func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, collector Part) {
+func (c *Collector) fromJetStream(ctx context.Context, now time.Time, s *Status) (stream, collector Part) {
+	ctx, cancel := context.WithTimeout(ctx, streamLimit)
+	defer cancel()
 	stream, collector = Part{"stream", Down, ""}, Part{"collector", Off, "unknown while NATS does not answer"}
 	flows, err := c.JetStream.Stream(ctx, ebbwatch.FlowStream)
 	if err != nil {
@@ -193,6 +216,14 @@ func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, colle
 	info := flows.CachedInfo()
 	s.Stream.Messages, s.Stream.Bytes, s.Stream.MaxBytes = info.State.Msgs, info.State.Bytes, info.Config.MaxBytes
 	stream.State, stream.Detail = OK, human.Plural(int(s.Stream.Messages), "batch waits", "batches wait")
+	var lag float64
+	if info.State.Msgs > 0 { // a batch that is stored is acknowledged, and leaves the stream
+		lag = max(0, now.Sub(info.State.FirstTime).Seconds())
+	}
+	s.Ingest.LagSeconds = &lag
+	if s.Ingest.Late() {
+		stream.Detail += ", the oldest for " + roughly(s.Ingest.Lag())
+	}
 	if limit := s.Stream.MaxBytes; limit > 0 && s.Stream.Bytes > uint64(limit)/2 {
 		stream.State, stream.Detail = Warn, fmt.Sprintf("%d %% full", 100*s.Stream.Bytes/uint64(limit))
 	}
@@ -220,13 +251,19 @@ func (c *Collector) fromJetStream(ctx context.Context, s *Status) (stream, colle
 }
 
 // judgeCollector takes a collector for gone only if nothing came from it either:
-// between two requests for batches none waits at the server.
-func judgeCollector(s Stream, newest, now time.Time) Part {
+// between two requests for batches none waits at the server. One that asks for
+// batches and stores none is told by the age of the oldest that waits.
+func judgeCollector(s Stream, ingest Ingest, now time.Time) Part {
 	p := Part{"collector", OK, "keeps up"}
 	idle := s.Collectors == 0 && s.Unacked == 0
 	switch {
-	case idle && now.Sub(newest) > lateAgent:
+	case idle && now.Sub(ingest.Newest) > lateAgent:
 		p = Part{"collector", Down, "no collector asks for batches"}
+	case ingest.Late():
+		p = Part{"collector", Warn, "is " + roughly(ingest.Lag()) + " behind: look at its /healthz and log, at insert_paused of its metrics, and at the disk of ClickHouse"}
+		if ingest.Lag() > longIngest {
+			p.State = Down
+		}
 	case s.Pending > 1000:
 		p = Part{"collector", Warn, human.Plural(int(s.Pending), "batch", "batches") + " behind"}
 	}
@@ -247,10 +284,13 @@ func (c *Collector) fromDetectors(ctx context.Context, s *Status) Part {
 }
 
 // judgeDetectors compares the detectors with the newest data there is: without
-// data nobody is late.
+// data nobody is late. But they all wait for a collector that is.
 func judgeDetectors(s Status, database State) Part {
 	if database != OK {
 		return Part{"detectors", Warn, "wait for ClickHouse"}
+	}
+	if s.Ingest.Late() {
+		return Part{"detectors", Warn, "wait for the collector, which is " + roughly(s.Ingest.Lag()) + " behind"}
 	}
 	if s.Ingest.Newest.IsZero() {
 		return Part{"detectors", OK, "wait for data"}
@@ -263,7 +303,7 @@ func judgeDetectors(s Status, database State) Part {
 		behind = max(behind, s.Ingest.Newest.Sub(d.Until))
 	}
 	if behind > lateWindow+lateIngest {
-		return Part{"detectors", Warn, human.Duration(behind.Round(time.Second)) + " behind the data"}
+		return Part{"detectors", Warn, roughly(behind) + " behind the data"}
 	}
 	return Part{"detectors", OK, human.Plural(len(s.Detectors), "detector keeps up", "detectors keep up")}
 }
@@ -298,6 +338,9 @@ func (c *Collector) model() Part {
 	}
 	return Part{"model", OK, human.Clean(c.Model, 60) + " words the reports"}
 }
+
+// roughly writes d to the second.
+func roughly(d time.Duration) string { return human.Duration(d.Round(time.Second)) }
 
 // reason writes an error for a line on the page.
 func reason(err error) string {

@@ -23,7 +23,7 @@ func TestTheCollectorIsGoneOnlyIfNothingComesFromIt(t *testing.T) {
 		{"it refused something", Stream{Collectors: 1, DeadLetters: 1}, at, Warn},
 		{"nothing asks and nothing comes", Stream{Pending: 10}, at.Add(-time.Minute), Down},
 	} {
-		if got := judgeCollector(c.stream, c.newest, at); got.State != c.want {
+		if got := judgeCollector(c.stream, Ingest{Newest: c.newest}, at); got.State != c.want {
 			t.Errorf("%s: %+v, want %s", c.name, got, c.want)
 		}
 	}

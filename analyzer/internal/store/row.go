@@ -121,12 +121,11 @@ type ThroughputPoint struct {
 	Flows   uint64 // conversations that began
 }
 
-// Ingest says how far the store is behind the agents.
+// Ingest says up to when there is something of the agents in the store.
 type Ingest struct {
-	Watermark time.Time     // up to here the data of every live agent is stored; zero without agents
-	Newest    time.Time     // end of the newest drain interval of any agent
-	Lag       time.Duration // from the end of a drain to its receipt by the collector: median of the last five minutes
-	Batches   uint64        // batches of drains of the last five minutes
+	Watermark time.Time // up to here the data of every live agent is stored; zero without agents
+	Newest    time.Time // end of the newest drain interval of any agent
+	Batches   uint64    // batches of drains of the last five minutes
 }
 
 // Talker is a pair of hosts and what they exchanged.

@@ -136,23 +136,20 @@ func fillMinutes(points []ThroughputPoint, from, to time.Time) []ThroughputPoint
 	return all
 }
 
-// Ingest returns how far the store is behind the agents at the time now.
+// Ingest returns up to when there is something of the agents in the store.
 func (s *Store) Ingest(ctx context.Context, now time.Time) (Ingest, error) {
-	var (
-		i     Ingest
-		lagMS float64
-	)
+	var i Ingest
 	query := `
-SELECT max(time), toFloat64(quantileExact(0.5)(greatest(dateDiff('millisecond', time, received), 0))), uniqExact(agent, boot, sequence)
+SELECT max(time), uniqExact(agent, boot, sequence)
 FROM coverage
 WHERE ` + isDrain + ` AND time > ` + at("now") + ` - INTERVAL 5 MINUTE`
-	if err := s.queryRow(ctx, query, params{"now": now}, &i.Newest, &lagMS, &i.Batches); err != nil {
-		return i, wrap("read ingest lag", err)
+	if err := s.queryRow(ctx, query, params{"now": now}, &i.Newest, &i.Batches); err != nil {
+		return i, wrap("read what is stored last", err)
 	}
 	if i.Batches == 0 {
 		i.Newest = time.Time{}
 	}
-	i.Newest, i.Lag = i.Newest.UTC(), time.Duration(lagMS*float64(time.Millisecond))
+	i.Newest = i.Newest.UTC()
 	var err error
 	i.Watermark, err = s.Watermark(ctx, DefaultWatermark(now))
 	return i, err

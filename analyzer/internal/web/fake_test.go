@@ -123,7 +123,7 @@ func busy(at time.Time) *source {
 		state: status.Status{Time: at, Version: "dev-277c400abcde", State: status.Warn, Parts: parts(status.OK, status.OK, status.OK, status.OK, status.OK, status.Warn, status.OK), Model: "qwen3-8b",
 			Agents: []status.Agent{{Name: "watched", State: status.OK, LastBeat: at.Add(-3 * time.Second), CoveragePercent: new(100.0), FlowsPerS: 812.4, BitsPerS: 48.2e6, Interfaces: []string{"eth0", "wg0"}, InterfaceCount: 2},
 				{Name: "db-2", State: status.Warn, LastBeat: at.Add(-4 * time.Second), CoveragePercent: new(99.9973), OverflowPackets: 1204, FlowsPerS: 14, BitsPerS: 3.1e6, Interfaces: []string{"bond0"}, InterfaceCount: 1}},
-			Stream: status.Stream{Messages: 1, Bytes: 24_100, MaxBytes: 1 << 30, Collectors: 1}, Ingest: status.Ingest{Newest: at.Add(-3 * time.Second), LagSeconds: .4},
+			Stream: status.Stream{Messages: 1, Bytes: 24_100, MaxBytes: 1 << 30, Collectors: 1}, Ingest: status.Ingest{Newest: at.Add(-3 * time.Second), LagSeconds: new(.4)},
 			Detectors: []status.Detector{{Name: "volume", Until: at.Add(-8 * time.Second)}, {Name: "scan", Until: at.Add(-8 * time.Second)}, {Name: "beacon", Until: at.Add(-20 * time.Second)}, {Name: "exfiltration"}},
 			Webhooks:  []notify.State{{Name: "pager", Waiting: 1, Retrying: 1, LastTry: at, LastStatus: 503, LastError: "answered 503 Service Unavailable"}}},
 	}

@@ -43,6 +43,7 @@ func funcs() template.FuncMap {
 		"attempts":   attempts,
 		"watches":    watches,
 		"headline":   headline,
+		"lag":        lag,
 		"args":       func(v incidentView, at time.Time, open bool) incidentArgs { return incidentArgs{v, at, open} },
 		"partName":   func(name string) string { return strings.ToUpper(name[:1]) + name[1:] },
 		"isTemplate": func(author string) bool { return author == report.Template },
@@ -102,6 +103,14 @@ func watches(a status.Agent) string {
 		s += " and " + human.Number(float64(more)) + " more"
 	}
 	return s
+}
+
+// lag writes seconds to the tenth, and from a minute on to the second.
+func lag(seconds float64) string {
+	if seconds < 60 {
+		return fmt.Sprintf("%.1f s", seconds)
+	}
+	return human.Duration(time.Duration(seconds * float64(time.Second)))
 }
 
 // headline says in a few words how things are.

@@ -93,6 +93,26 @@ func TestTheEmptyPageAndTheBrokenOne(t *testing.T) {
 	}
 }
 
+func TestThePageSaysThatNothingIsStored(t *testing.T) {
+	for _, c := range []struct {
+		lag  *float64
+		says string
+		calm bool
+	}{
+		{new(.4), `<dd class="" title="how long the oldest batch waits that is not stored yet">0.4 s<`, true},
+		{new(40.04), `bad" title="how long the oldest batch waits that is not stored yet">40.0 s<`, false},
+		{new(88.2), "What came in the last 1 min 28 s is not stored yet", false},
+		{nil, "not stored yet\">unknown<", true},
+	} {
+		s := quiet(at)
+		s.state.Ingest.LagSeconds = c.lag
+		_, page := get(t, s, "/")
+		if !strings.Contains(page, c.says) || strings.Contains(page, "Nothing is wrong") != c.calm {
+			t.Errorf("the page lacks %q, or is wrongly calm", c.says)
+		}
+	}
+}
+
 const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>' onmouseover=alert(1) javascript:alert(1) {{.}} </code></pre></details>` + "\u202e\x00"
 
 func TestHostileNamesStayText(t *testing.T) {

@@ -46,16 +46,13 @@ func (w *Writer) room(ctx context.Context, patience time.Duration) error {
 			w.metrics.paused.WithLabelValues(name).Set(value)
 		}
 		if short.name == "" {
-			if waits {
-				w.log.Info("clickhouse has room again", "waited", time.Since(began).Round(time.Second))
-			}
 			return nil
 		}
 		err = fmt.Errorf("waiting for room in ClickHouse: %s", short.text)
 		if patience > 0 && time.Since(began) >= patience {
 			return err
 		}
-		w.trouble.Store(&err)
+		w.note(err)
 		if !waits || time.Since(w.alarmed) >= time.Minute {
 			w.alarmed = time.Now()
 			w.log.Warn("inserts wait for room; nothing is dropped, batches wait in nats", "error", err)

@@ -61,11 +61,18 @@ type Writer struct {
 	log     *slog.Logger
 	metrics metrics
 	client  *ch.Client
-	trouble *atomic.Pointer[error] // of all siblings: the last that any of them met
-	alarmed time.Time              // when the last alarm was logged
+	trouble *atomic.Pointer[trouble] // of all siblings: the last that any of them met
+	alarmed time.Time                // when the last alarm was logged
 
 	asked     time.Time // when the server was asked last whether it has room
 	cannotAsk bool      // the last question failed
+}
+
+// trouble is why nothing is inserted, and since when: the first of those that
+// came one after the other without an insert that succeeded.
+type trouble struct {
+	err   error
+	since time.Time
 }
 
 type metrics struct {
@@ -77,7 +84,7 @@ type metrics struct {
 
 // NewWriter returns a writer that has not connected yet.
 func NewWriter(cfg Config, conn chconn.Config, log *slog.Logger, reg prometheus.Registerer) *Writer {
-	w := &Writer{cfg: cfg, conn: conn, log: log, trouble: new(atomic.Pointer[error])}
+	w := &Writer{cfg: cfg, conn: conn, log: log, trouble: new(atomic.Pointer[trouble])}
 	w.metrics = metrics{
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ebbwatch_collector_inserted_rows_total",
@@ -161,8 +168,8 @@ func (w *Writer) repeat(ctx context.Context, table string, input proto.Input, to
 		err := w.insert(ctx, table, input, token)
 		if err == nil {
 			w.metrics.seconds.WithLabelValues(table).Observe(time.Since(started).Seconds())
-			if w.trouble.Swap(nil) != nil {
-				w.log.Info("inserts succeed again", "table", table)
+			if was := w.trouble.Swap(nil); was != nil {
+				w.log.Info("inserts go on again", "table", table, "paused", time.Since(was.since).Round(time.Millisecond), "was", was.err)
 			}
 			return nil
 		}
@@ -214,11 +221,23 @@ func (w *Writer) insert(ctx context.Context, table string, input proto.Input, to
 	return nil
 }
 
+// note keeps err for Health, and reports whether inserts had no trouble before.
+func (w *Writer) note(err error) bool {
+	for {
+		was, is := w.trouble.Load(), &trouble{err, time.Now()}
+		if was != nil {
+			is.since = was.since
+		}
+		if w.trouble.CompareAndSwap(was, is) {
+			return was == nil
+		}
+	}
+}
+
 // report notes the trouble for Health and logs it: at once when it is new, and
 // every minute while it lasts.
 func (w *Writer) report(c class, table string, err error) {
-	isNew := w.trouble.Swap(&err) == nil
-	if !isNew && time.Since(w.alarmed) < time.Minute {
+	if isNew := w.note(err); !isNew && time.Since(w.alarmed) < time.Minute {
 		return
 	}
 	w.alarmed = time.Now()
@@ -232,8 +251,8 @@ func (w *Writer) report(c class, table string, err error) {
 // Health returns why the last insert, of a sibling perhaps, failed, nil if it
 // succeeded. It may be called concurrently.
 func (w *Writer) Health() error {
-	if err := w.trouble.Load(); err != nil {
-		return *err
+	if is := w.trouble.Load(); is != nil {
+		return is.err
 	}
 	return nil
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,6 +98,7 @@ func TestWriter(t *testing.T) {
 		"a block can be filled again after a write":                          reuse,
 		"a stop ends the repetition":                                         stopped,
 		"a block may span more days than ClickHouse takes by default":        manyDays,
+		"what ends a pause says how long it was":                             paused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := tables(t, server)
@@ -224,6 +227,86 @@ func TestAppendAllocatesNothingPerFlow(t *testing.T) {
 }
 
 var _ proto.ColInput = (*lossMap)(nil)
+
+// record keeps what is logged.
+type record struct {
+	mu  sync.Mutex
+	all []slog.Record
+}
+
+func (r *record) Enabled(context.Context, slog.Level) bool { return true }
+func (r *record) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *record) WithGroup(string) slog.Handler            { return r }
+
+func (r *record) Handle(_ context.Context, line slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, line)
+	return nil
+}
+
+// at returns what was logged at level.
+func (r *record) at(level slog.Level) []slog.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(r.all), func(line slog.Record) bool { return line.Level != level })
+}
+
+// paused lets two writers, as those of two shards, wait while a partition has too many parts.
+func paused(t *testing.T, server *chtest.Server, conn chconn.Config, _ *Writer, _ *prometheus.Registry) {
+	many := conn.Database + ".many_parts"
+	server.Query(t, "CREATE TABLE "+many+" (n UInt8) ENGINE = MergeTree ORDER BY n")
+	server.Query(t, "SYSTEM STOP MERGES "+many)
+	const parts = 6
+	for n := range parts {
+		server.Query(t, fmt.Sprintf("INSERT INTO %s VALUES (%d)", many, n))
+	}
+	cfg := DefaultConfig()
+	cfg.MinFreePercent, cfg.MaxParts, cfg.PressureInterval = 0, parts-1, 50*time.Millisecond
+	var log record
+	w := NewWriter(cfg, conn, slog.New(&log), prometheus.NewRegistry())
+	defer w.Close()
+	other := w.sibling(conn)
+	defer other.Close()
+	began := time.Now()
+	done := make(chan error, 2)
+	for i, w := range []*Writer{w, other} {
+		go func() { done <- w.Write(t.Context(), filled(t, 4), fmt.Sprint("token ", i)) }()
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(log.at(slog.LevelWarn)) < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("20 s later nothing says that inserts wait")
+		}
+	}
+	both := time.Now()
+	time.Sleep(300 * time.Millisecond) // it is told as what it was, not from the last question on
+	if lines := log.at(slog.LevelInfo); len(lines) > 0 {
+		t.Errorf("while they wait the log says %q", lines[0].Message)
+	}
+	atLeast := time.Since(both)
+	server.Query(t, "DROP TABLE "+many+" SYNC")
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	atMost := time.Since(began)
+	lines := log.at(slog.LevelInfo)
+	if len(lines) != 1 || lines[0].Message != "inserts go on again" {
+		t.Fatalf("the log says %v, want one line", lines)
+	}
+	attrs := map[string]slog.Value{}
+	lines[0].Attrs(func(a slog.Attr) bool { attrs[a.Key] = a.Value; return true })
+	if d := attrs["paused"].Duration(); d < atLeast.Round(time.Millisecond) || d > atMost+time.Millisecond {
+		t.Errorf("it says %s, and they waited from %s to %s", d, atLeast, atMost)
+	}
+	if why := attrs["was"].String(); !strings.Contains(why, "many_parts") {
+		t.Errorf("it says that the reason was %s", why)
+	}
+	if w.Health() != nil {
+		t.Errorf("health is %v", w.Health())
+	}
+}
 
 func manyDays(t *testing.T, server *chtest.Server, conn chconn.Config, _ *Writer, _ *prometheus.Registry) {
 	const days = 105
