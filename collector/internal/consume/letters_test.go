@@ -2,6 +2,7 @@ package consume
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -186,5 +187,25 @@ func TestFullDeadLettersLetGoOfTheLargestSender(t *testing.T) {
 	}
 	if left := list(t, js, Filter{Agent: "agent-0"}); len(left) != 0 {
 		t.Error("the oldest of many agents is still there")
+	}
+}
+
+// The first of many letters may take all of the time.
+func TestALetterThatIsLookedForTooLateWaits(t *testing.T) {
+	js := natstest.Start(t).JetStream(t)
+	refuse(t, ensure(t, js, small()), js, &Letter{Subject: "ebbwatch.flows.v1.web-1", Reason: "future: y", Data: []byte{1}, Origin: 1, Stored: time.Now()})
+	letters := open(t, js)
+	l, err := letters.Get(t.Context(), list(t, js, Filter{})[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := letters.Replay(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if outcome, err := letters.Outcome(ctx, r); outcome != Waiting || err != nil {
+		t.Errorf("got %q, %v", outcome, err)
 	}
 }

@@ -63,6 +63,9 @@ func (s *Letters) Replay(ctx context.Context, l *Letter) (*Replayed, error) {
 // Outcome waits until a collector has judged r or ctx ends.
 func (s *Letters) Outcome(ctx context.Context, r *Replayed) (Outcome, error) {
 	flow, err := s.js.Stream(ctx, ebbwatch.FlowStream)
+	if ctx.Err() != nil {
+		return Waiting, nil
+	}
 	if err != nil {
 		return Waiting, fmt.Errorf("open stream %s: %w", ebbwatch.FlowStream, err)
 	}
