@@ -15,10 +15,15 @@ import (
 	"github.com/ebbwatch/ebbwatch/internal/natsconn"
 )
 
-// Command returns the command tree of the collector.
-func Command() *cobra.Command {
+// Local adds flags to a command of tools, and returns what they make of its
+// configuration once they are parsed.
+type Local func(cmd *cobra.Command) func(*Config) error
+
+// Command returns the command tree of the collector. The tools for dead letters get
+// the flags of local, too.
+func Command(local ...Local) *cobra.Command {
 	root := &cobra.Command{Use: "collector", Short: "Move flow records from NATS into ClickHouse, each exactly once"}
-	root.AddCommand(run(), migrate(), dlq(), ImportCommand(DefaultConfig, func(c Config) (Config, error) { return c, nil }, nil))
+	root.AddCommand(run(), migrate(), dlq(local), ImportCommand(DefaultConfig, func(c Config) (Config, error) { return c, nil }, nil))
 	return root
 }
 
@@ -33,6 +38,13 @@ func run() *cobra.Command {
 			return a.Run(ctx)
 		},
 	}.Command()
+}
+
+// quiet makes a command log problems only, unless it is told otherwise.
+func quiet(cmd *cobra.Command) {
+	level := cmd.Flags().Lookup("log-level")
+	level.DefValue = "warn"
+	_ = level.Value.Set(level.DefValue) // a string takes any value
 }
 
 // answerTimeout is how long a tool waits for an answer before it gives up; a

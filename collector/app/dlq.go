@@ -20,7 +20,7 @@ import (
 	"github.com/ebbwatch/ebbwatch/internal/cli"
 )
 
-func dlq() *cobra.Command {
+func dlq(local []Local) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dlq", Short: "Look at the batches that were refused (dead letters), replay or drop them",
 		Long: "A batch that the collector refuses is kept, byte for byte, as a dead letter. Letters are named by\n" +
@@ -31,7 +31,9 @@ func dlq() *cobra.Command {
 			"  dlq drop --agent web-1        remove what nobody needs\n\n" +
 			"The reasons, and what to do:\n" + advice(),
 	}
-	cmd.AddCommand(dlqList(), dlqShow(), dlqReplay(), dlqExport(), dlqDrop())
+	for _, tool := range []letterTool{dlqList(), dlqShow(), dlqReplay(), dlqExport(), dlqDrop()} {
+		cmd.AddCommand(tool.command(local))
+	}
 	return cmd
 }
 
@@ -64,10 +66,11 @@ type letters struct {
 	out, errs io.Writer
 }
 
-func (t letterTool) command() *cobra.Command {
+func (t letterTool) command(local []Local) *cobra.Command {
 	var l letters
 	var since string
 	var all bool
+	var adapt []func(*Config) error // of local
 	var cmd *cobra.Command
 	cmd = cli.Service[Config]{
 		Use: t.use, Short: t.short, Long: t.long, Default: DefaultConfig,
@@ -85,9 +88,14 @@ func (t letterTool) command() *cobra.Command {
 			if err := l.check(since); err != nil {
 				return err
 			}
+			for _, change := range adapt {
+				if err := change(&cfg); err != nil {
+					return err
+				}
+			}
 			js, closeConn, err := connect(cfg, log)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w\nnats.url (EBBWATCH_NATS_URL), nats.user and nats.password say where NATS is; with `ebbwatch up`, ask by `ebbwatch collector dlq` with its --data (and --nats-port)", err)
 			}
 			defer closeConn()
 			attempt, cancel := context.WithTimeout(ctx, answerTimeout)
@@ -98,6 +106,10 @@ func (t letterTool) command() *cobra.Command {
 			return t.run(ctx, &l)
 		},
 	}.Command()
+	quiet(cmd)
+	for _, add := range local {
+		adapt = append(adapt, add(cmd))
+	}
 	cmd.Aliases = t.aliases
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		for _, arg := range args {
@@ -115,9 +127,7 @@ func (t letterTool) command() *cobra.Command {
 	flags.StringVar(&since, "since", "", "letters refused since this `time`: a duration before now (90m, 24h) or RFC 3339")
 	flags.IntVar(&l.limit, "limit", t.limit, "at most the newest `n`")
 	flags.BoolVar(&l.json, "json", false, "print one JSON object a line")
-	if t.mustChoose {
-		flags.BoolVar(&all, "all", false, "all letters, within --limit")
-	}
+	flags.BoolVar(&all, "all", false, "all letters, within --limit")
 	if t.flags != nil {
 		t.flags(cmd)
 	}
@@ -183,8 +193,11 @@ func (l *letters) choose(ctx context.Context) (chosen []*consume.Letter, more in
 		chosen = chosen[over:]
 	}
 	if len(chosen) == 0 {
-		all, _, _ := l.Usage()
-		fmt.Fprintf(l.errs, "no letter is chosen, of %d that there are\n", all)
+		if all, _, _ := l.Usage(); all > 0 {
+			fmt.Fprintf(l.errs, "no letter is chosen, of %d that there are\n", all)
+		} else {
+			fmt.Fprintln(l.errs, "there are no dead letters")
+		}
 	}
 	return chosen, more, nil
 }
@@ -207,7 +220,7 @@ func headOf(l *consume.Letter) head {
 	return head{l.ID, l.Time.UTC(), l.Stored, l.Agent(), l.Subject, l.MessageID, l.Size, l.Truncated, l.Origin, l.Reason}
 }
 
-func dlqList() *cobra.Command {
+func dlqList() letterTool {
 	return letterTool{
 		use: "list [NUMBER…]", short: "List refused batches with the reason of each, oldest first", limit: 100,
 		run: func(ctx context.Context, l *letters) error {
@@ -237,7 +250,7 @@ func dlqList() *cobra.Command {
 			fmt.Fprintln(l.errs)
 			return nil
 		},
-	}.command()
+	}
 }
 
 // eachLine prints what value makes of each letter as one line of JSON.
@@ -255,7 +268,7 @@ func eachLine(w io.Writer, chosen []*consume.Letter, value func(*consume.Letter)
 	return nil
 }
 
-func dlqExport() *cobra.Command {
+func dlqExport() letterTool {
 	return letterTool{
 		use: "export [NUMBER…]", short: "Print letters with their bytes (base64), one JSON object a line", limit: 1000,
 		long: "Print letters with their bytes, one JSON object a line, as `list --json` does, with the bytes as received\nin base64 under \"data\".",
@@ -278,10 +291,10 @@ func dlqExport() *cobra.Command {
 				}{headOf(full), full.Data}, nil
 			})
 		},
-	}.command()
+	}
 }
 
-func dlqDrop() *cobra.Command {
+func dlqDrop() letterTool {
 	return letterTool{
 		use: "drop [NUMBER…]", short: "Remove letters for good", mustChoose: true, limit: 1_000_000,
 		run: func(ctx context.Context, l *letters) error {
@@ -304,7 +317,7 @@ func dlqDrop() *cobra.Command {
 			fmt.Fprintf(l.out, "%d letters dropped\n", p.done)
 			return nil
 		},
-	}.command()
+	}
 }
 
 // progress tells every second how far a tool is.

@@ -24,7 +24,7 @@ type replayResult struct {
 	Detail  string          `json:"detail,omitempty"`
 }
 
-func dlqReplay() *cobra.Command {
+func dlqReplay() letterTool {
 	var wait time.Duration
 	return letterTool{
 		use: "replay [NUMBER…]", short: "Send refused batches through the collector once more", mustChoose: true, limit: 1000,
@@ -61,7 +61,7 @@ func dlqReplay() *cobra.Command {
 			}
 			return nil
 		},
-	}.command()
+	}
 }
 
 // replay sends the letters, and then waits for what becomes of each. What was
@@ -146,7 +146,7 @@ func (l *letters) printReplay(results []replayResult, wait time.Duration) error 
 	return nil
 }
 
-func dlqShow() *cobra.Command {
+func dlqShow() letterTool {
 	return letterTool{
 		use: "show NUMBER…", aliases: []string{"inspect"}, short: "Show letters in full, with what this build makes of their bytes and what to do", mustChoose: true, limit: 10,
 		run: func(ctx context.Context, l *letters) error {
@@ -176,7 +176,7 @@ func dlqShow() *cobra.Command {
 			}
 			return nil
 		},
-	}.command()
+	}
 }
 
 // inspection is a letter and what this build makes of its bytes.

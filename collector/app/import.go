@@ -111,13 +111,11 @@ func importFormat[C any](f format, defaults func() C, configure func(C) (Config,
 		paths = args
 		return nil
 	}
-	level := cmd.Flags().Lookup("log-level") // the terminal is for progress and for problems
-	level.DefValue = "warn"
-	_ = level.Value.Set(level.DefValue) // a string takes any value
+	quiet(cmd) // the terminal is for progress and for problems
 	set := cmd.Flags()
 	set.StringVar(&flags.agent, "agent", "import", "`name` that the flows get in the column agent")
 	set.StringVar(&flags.shift, "shift", "", "move all times so that the newest record is of this `time`: now, or RFC 3339")
-	set.StringVar(&flags.old, "old", importer.OldRefuse, "records that are older than table flows keeps: `what` to do, refuse, skip or keep")
+	set.StringVar(&flags.old, "old", importer.OldRefuse, "records that are older than table flows keeps: `what` to do, refuse or skip; keep refuses, too, until store.retention_days is raised")
 	set.BoolVar(&flags.again, "again", false, "import files again that were imported before; what is still stored of them is then there twice")
 	set.StringVar(&flags.broken, "broken-block", "", "whether the block at which an import broke off long ago is stored: `answer` stored or missing")
 	set.StringVar(&flags.rejects, "rejects", "", "write the lines that hold no record to this `file`")

@@ -274,9 +274,16 @@ func importOld(s *store) {
 	if sum := s.must("csv", path, "--old", "skip", "--agent", "skip"); sum.Rows != 1 || sum.Rejected["older than what is kept"] != 1 {
 		s.Errorf("skip: %+v", sum)
 	}
+	if _, err := s.run("csv", path, "--old", "keep", "--agent", "keep"); err == nil || !strings.Contains(err.Error(), "retention_days: {flows: 10000") {
+		s.Errorf("rows that would vanish are kept: %v", err)
+	}
+	s.want("SELECT count() FROM DB.imports WHERE agent = 'keep'", "0")
+	s.query("ALTER TABLE DB.flows MODIFY TTL toDateTime(start) + toIntervalDay(10000)") // as the collector does by its configuration
 	if sum := s.must("csv", path, "--old", "keep", "--agent", "keep"); sum.Rows != 2 {
 		s.Errorf("keep: %+v", sum)
 	}
+	s.query("OPTIMIZE TABLE DB.flows FINAL")
+	s.want("SELECT count() FROM DB.flows WHERE agent = 'keep'", "2")
 	if sum := s.must("csv", path, "--shift", "now", "--agent", "shift"); sum.Rows != 2 || time.Since(*sum.Last) > time.Minute {
 		s.Errorf("shift: %+v", sum)
 	}

@@ -77,7 +77,7 @@ type Entry struct {
 const (
 	OldRefuse = "refuse" // import nothing
 	OldSkip   = "skip"   // leave them out, and count them
-	OldKeep   = "keep"   // store them nevertheless
+	OldKeep   = "keep"   // as refuse: what the store drops cannot be kept
 )
 
 // Options say what is to be done with the records.

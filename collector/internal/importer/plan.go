@@ -39,8 +39,8 @@ func (m *Importer) plan(ctx context.Context, files []*file, s *Summary) error {
 		if !f.known {
 			f.entry.Shift = shift
 		}
-		if first := f.first.Add(f.entry.Shift); f.records > 0 && m.Old == OldRefuse && first.Before(horizon) {
-			return m.tooOld(f, horizon)
+		if first := f.first.Add(f.entry.Shift); f.records > 0 && m.Old != OldSkip && first.Before(horizon) {
+			return tooOld(f, horizon)
 		}
 	}
 	// All are noted first: whatever comes between, what is left of them later is moved as far.
@@ -108,11 +108,13 @@ func (m *Importer) shift(files []*file, known *Entry) time.Duration {
 	return m.MoveTo.Sub(newest)
 }
 
-func (m *Importer) tooOld(f *file, horizon time.Time) error {
-	return fmt.Errorf("%s: its records begin at %s, which is %w: table flows drops rows from before %s, so they would vanish soon. Nothing is imported. Choose\n"+
+// tooOld refuses a file with records that the store would drop, at once or at the
+// next merge.
+func tooOld(f *file, horizon time.Time) error {
+	return fmt.Errorf("%s: its records begin at %s, which is %w: table flows drops rows from before %s, so they would vanish at once. Nothing is imported. Choose\n"+
 		"  --shift now         move all times so that the newest record is of now (or of a given time: --shift 2026-01-31T12:00:00Z)\n"+
 		"  --old skip          leave out the records that are too old, and count them\n"+
-		"  --old keep          store them with these times all the same. To keep the rows, first raise what the configuration of the collector says, and start it again:\n"+
-		"                      store: {retention_days: {flows: 10000, flows_1m: 10000, flows_1h: 10000, pairs: 10000, service_rtt_5m: 10000}}    (in that of `ebbwatch up` below collector)",
+		"or keep them with these times: raise what the configuration of the collector says, start it again (it changes the tables), and then run this command again:\n"+
+		"  store: {retention_days: {flows: 10000, flows_1m: 10000, flows_1h: 10000, pairs: 10000, service_rtt_5m: 10000}}    (in that of `ebbwatch up` below collector)",
 		f.path, f.first.Add(f.entry.Shift).Format(layout), ErrOld, horizon.Format(layout))
 }

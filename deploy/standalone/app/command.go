@@ -19,7 +19,7 @@ func Command() *cobra.Command {
 		Use:   "ebbwatch",
 		Short: "Catch network anomalies and explain each with its evidence",
 	}
-	root.AddCommand(upCommand(), engineCommand(), agent.Command(), collector.Command(), analyzer.Command(), importCommand(), versionCommand(), engine.ChildCommand())
+	root.AddCommand(upCommand(), engineCommand(), agent.Command(), collector.Command(localLetters), analyzer.Command(), importCommand(), versionCommand(), engine.ChildCommand())
 	return root
 }
 

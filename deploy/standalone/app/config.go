@@ -52,6 +52,9 @@ func (c *Config) Validate() error {
 // Complete implements config.Completer: what suits one host, and what leaves
 // room for the order in which `up` stops.
 func (c *Config) Complete() {
+	if dir, err := filepath.Abs(c.DataDir); err == nil && c.DataDir != "" { // else Validate, or whoever opens it, says what is wrong
+		c.DataDir = dir
+	}
 	if c.Agent.Spool.Dir == agent.DefaultConfig().Spool.Dir {
 		c.Agent.Spool.Dir = filepath.Join(c.DataDir, "agent", "spool")
 	}

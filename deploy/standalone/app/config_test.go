@@ -94,11 +94,12 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	cmd := upCommand()
 	var out bytes.Buffer
 	cmd.SetOut(&out)
-	cmd.SetArgs([]string{"--dump-config", "--data", "/from/flag", "--page-port", "19460", "--clickhouse-port", "19463"})
+	t.Chdir("/")
+	cmd.SetArgs([]string{"--dump-config", "--data", "from/flag", "--page-port", "19460", "--clickhouse-port", "19463"})
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"data_dir: /from/flag\n", "listen: 127.0.0.1:19460\n", "tcp_port: 19463\n", "http_port: 18464\n", "listen: 127.0.0.1:18461\n"} {
+	for _, want := range []string{"data_dir: /from/flag\n", "dir: /from/flag/agent/spool\n", "listen: 127.0.0.1:19460\n", "tcp_port: 19463\n", "http_port: 18464\n", "listen: 127.0.0.1:18461\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the dump lacks %q:\n%s", want, out.String())
 		}

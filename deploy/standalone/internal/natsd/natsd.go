@@ -86,10 +86,13 @@ func New(cfg Config, dir *datadir.Dir, log *slog.Logger) *Server {
 // Ready is closed when the server takes connections.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Client returns how a service of this host connects. The password is named by
-// its file, so that it shows in no dump.
-func (s *Server) Client() natsconn.Config {
-	return natsconn.Config{URL: "nats://" + s.cfg.Listen, User: User, Password: config.Secret("file:" + s.dir.SecretPath(SecretName))}
+// Client returns how a service of this host connects.
+func (s *Server) Client() natsconn.Config { return Client(s.cfg.Listen, s.dir.Path()) }
+
+// Client returns how to connect to the server that listens on host:port and whose
+// data folder is dir. The password is named by its file, so that it shows in no dump.
+func Client(listen, dir string) natsconn.Config {
+	return natsconn.Config{URL: "nats://" + listen, User: User, Password: config.Secret("file:" + datadir.SecretPath(dir, SecretName))}
 }
 
 // Run serves until ctx ends, then closes connections and writes all to disk. It
