@@ -219,7 +219,9 @@ func TestAgentThatMayNotAskPublishesAgainAndMarks(t *testing.T) {
 	eventually(t, "they are published again", func() bool { return messages(t, stream) == 7 })
 	h.publish(1)
 	h.finish()
-	if marked := resent(t, stream); len(marked) != 3 {
+	marked := resent(t, stream) // on a slow host some twice
+	slices.Sort(marked)
+	if len(slices.Compact(slices.Clone(marked))) != 3 {
 		t.Errorf("marked: %v", marked)
 	}
 }
