@@ -180,7 +180,7 @@ type traced struct{}
 
 func (traced) Error() string { return "refused" }
 
-func (traced) Format(s fmt.State, verb rune) {
+func (traced) Format(s fmt.State, _ rune) {
 	text := "refused"
 	if s.Flag('+') {
 		text += "\n    library.go:12"

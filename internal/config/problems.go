@@ -77,13 +77,13 @@ func invalid(all []error) error {
 		return fmt.Errorf("%w: %w", ErrInvalid, all[0])
 	}
 	text := strings.ReplaceAll(problems(all).Error(), "\n", "\n  ")
-	return &manyInvalid{fmt.Sprintf("%v, %d errors:\n  %s", ErrInvalid, len(all), text), all}
+	return &invalidError{fmt.Sprintf("%v, %d errors:\n  %s", ErrInvalid, len(all), text), all}
 }
 
-type manyInvalid struct {
+type invalidError struct {
 	text     string
 	problems []error
 }
 
-func (m *manyInvalid) Error() string   { return m.text }
-func (m *manyInvalid) Unwrap() []error { return append([]error{ErrInvalid}, m.problems...) }
+func (e *invalidError) Error() string   { return e.text }
+func (e *invalidError) Unwrap() []error { return append([]error{ErrInvalid}, e.problems...) }

@@ -2,10 +2,11 @@ package schema
 
 import (
 	"fmt"
-	"github.com/ebbwatch/ebbwatch/internal/config"
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/ebbwatch/ebbwatch/internal/config"
 )
 
 // Config says how long rows are kept, and which skip indices there are. The
